@@ -1,0 +1,1 @@
+"""Host side of the engines: what each accepts and how its artifact is built."""

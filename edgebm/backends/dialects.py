@@ -1,0 +1,84 @@
+"""What each inference engine accepts, as Python values a type checker can read.
+
+A target YAML names facts of a board; rules about ops live here and only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+
+from edgebm.ir.traits import MATMULS, RECURRENT
+
+_MOVES = frozenset(
+    {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "Split"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Where integers may flow on one engine.
+
+    `computes` lists ops with integer kernels. `joins` lists elementwise and pooling ops that
+    have one too, used only between integer ops. `carries` lists ops that hand integers
+    through unchanged, so that their output shares its input's scale. `needs_output` lists
+    computing ops whose integer kernel exists only when the output is quantized as well.
+    `requantize_carried` says whether a carrier needs Q/DQ on both sides. `int32_bias` says
+    whether a bias must be an integer for the kernel to be taken. `attention` says whether
+    products of two activations are quantized.
+    """
+
+    name: str
+    runtime: str
+    signed_activations: bool
+    computes: frozenset[str]
+    joins: frozenset[str]
+    carries: frozenset[str] = _MOVES
+    needs_output: frozenset[str] = frozenset()
+    requantize_carried: bool = False
+    int32_bias: bool = False
+    attention: bool = False
+
+    def why_not(self, op_type: str) -> str:
+        """Why this op stays in float here; an empty string if it can be integer."""
+        if op_type in self.computes | self.carries | self.joins:
+            return ""
+        if op_type in RECURRENT:
+            return f"{op_type} runs in float on {self.runtime}"
+        return f"{self.runtime} has no int8 kernel for {op_type}"
+
+
+ONNXRUNTIME_CPU = Dialect(
+    "onnxruntime-cpu",
+    "onnxruntime",
+    signed_activations=False,
+    computes=MATMULS - {"ConvTranspose"},
+    joins=frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"}),
+    needs_output=frozenset({"Conv"}),
+    requantize_carried=True,
+    int32_bias=True,
+)
+OPENVINO_CPU = Dialect(
+    "openvino-cpu",
+    "openvino",
+    signed_activations=False,
+    computes=MATMULS,
+    joins=frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"}),
+)
+_CPU = {d.runtime: d for d in (ONNXRUNTIME_CPU, OPENVINO_CPU)}
+
+# CPU features that sum products of two 8-bit numbers in 32 bits. Without one, x86 runtimes
+# add pairs of u8 x s8 products in 16 bits (`vpmaddubsw`): 2 * 255 * 127 overflows them,
+# 2 * 255 * 63 does not.
+_EXACT_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "neon"})
+
+
+def cpu_dialects(runtime: str) -> tuple[Dialect, ...]:
+    """The placements worth measuring on a CPU runtime, the safest first."""
+    base = _CPU[runtime]
+    return (base, replace(base, name=f"{base.name}+attention", attention=True))
+
+
+def weight_bits(features: Set[str]) -> int:
+    """Bits of weights that cannot overflow the integer kernels of a CPU with `features`."""
+    return 8 if features & _EXACT_DOT else 7

@@ -1,0 +1,50 @@
+"""Host side of ONNX Runtime: the artifact is one ONNX file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+
+from edgebm.errors import BackendFailed
+from edgebm.ir.model import Model
+
+MODEL = "model.onnx"
+_INT8 = frozenset({
+    "QLinearConv", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm",
+    "DynamicQuantizeMatMul", "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool",
+    "QLinearConcat", "ConvInteger", "NhwcMaxPool",
+})  # fmt: skip
+_FLOAT = frozenset({
+    "Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "LSTM",
+    "GRU", "RNN", "Attention", "MultiHeadAttention",
+})  # fmt: skip
+
+
+def build(lowered: Model) -> dict[str, bytes]:
+    """The files of the artifact, from a float or Q/DQ graph."""
+    return {MODEL: lowered.to_bytes()}
+
+
+def executed_layers(files: dict[str, bytes]) -> dict[str, int]:
+    """Layers by precision after ONNX Runtime's own rewriting, read from the graph it would run.
+
+    Counts the ops that compute; reshapes and the like have no precision of interest.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
+        path = Path(folder) / MODEL
+        options.optimized_model_filepath = str(path)
+        try:
+            ort.InferenceSession(files[MODEL], options, providers=["CPUExecutionProvider"])
+        except Exception as cause:
+            raise BackendFailed(
+                f"onnxruntime {ort.__version__} does not load the model it was given: {cause}"
+            ) from cause
+        ops = [node.op_type for node in ir.load(path).graph]
+    counts = Counter("int8" if op in _INT8 else "f32" for op in ops if op in _INT8 | _FLOAT)
+    return dict(sorted(counts.items()))

@@ -1,0 +1,32 @@
+"""Host side of OpenVINO: the artifact is an IR, model.xml and model.bin."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import openvino as ov
+
+from edgebm.errors import BackendFailed
+from edgebm.ir.model import Model
+
+XML, BIN = "model.xml", "model.bin"
+
+
+def build(lowered: Model) -> dict[str, bytes]:
+    """The files of the artifact, from a float or Q/DQ graph. Float weights stay f32.
+
+    Raises:
+        BackendFailed: OpenVINO refuses the graph; its own words are in the message.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
+        onnx_path, xml = Path(folder) / "model.onnx", Path(folder) / XML
+        onnx_path.write_bytes(lowered.to_bytes())
+        try:
+            converted = ov.convert_model(onnx_path)
+            ov.save_model(converted, xml, compress_to_fp16=False)
+        except Exception as cause:
+            raise BackendFailed(
+                f"OpenVINO {ov.__version__} does not convert the model: {cause}"
+            ) from cause
+        return {XML: xml.read_bytes(), BIN: xml.with_suffix(".bin").read_bytes()}

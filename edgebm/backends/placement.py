@@ -1,0 +1,198 @@
+"""Decide which values of a float graph become integers on one engine. Edits nothing.
+
+The same plan is asked twice: before calibration, to know which values to observe, and when
+lowering, where a value or weight without a decision keeps its op in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from edgebm.backends.dialects import Dialect
+from edgebm.ir.annotate import quant_of, range_of
+from edgebm.ir.edit import const, name
+from edgebm.ir.model import Model
+from edgebm.ir.traits import ACTIVATIONS, activation_inputs, is_float, weight_index
+
+Ignored = Callable[[str, str], bool]
+
+
+@dataclass(slots=True)
+class Placement:
+    """Where Q/DQ pairs go.
+
+    `points` maps the name of each value to quantize to the value whose range it uses (itself,
+    or the one a carrier took it from). `whole` are points that every consumer must read
+    through DQ; of the others only integer consumers do. `nodes` are the nodes that run on
+    integers, `carriers` those that hand integers to them, and `reasons` says of every other
+    computing node, by name, why it stays in float.
+    """
+
+    points: dict[str, ir.Value] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
+    nodes: list[ir.Node] = field(default_factory=list)
+    carriers: set[ir.Node] = field(default_factory=set)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def place(model: Model, dialect: Dialect, ignored: Ignored, *, decided: bool) -> Placement:
+    """Plan the Q/DQ pairs of `model` for `dialect`.
+
+    Args:
+        model: canonical float graph; with `decided`, annotated.
+        dialect: the engine's rules.
+        ignored: `(node name, op type) -> bool`, true for nodes the user wants in float.
+        decided: leave out what carries no decision (for lowering); otherwise assume that
+            every weight and value will get one (for calibration).
+    """
+    return _Planner(dialect, ignored, decided).plan(model)
+
+
+class _Planner:
+    def __init__(self, dialect: Dialect, ignored: Ignored, decided: bool) -> None:
+        self.dialect, self.ignored, self.decided = dialect, ignored, decided
+        self.out = Placement()
+        self.integer: set[ir.Node] = set()
+
+    def plan(self, model: Model) -> Placement:
+        for node in model.nodes(*self.dialect.computes):
+            reason = self._why_float(node)
+            if reason:
+                self.out.reasons[node.name or "?"] = reason
+            else:
+                self.integer.add(node)
+        for node in model.nodes():
+            if node.op_type not in self.dialect.computes and weight_index(node) == 1:
+                self.out.reasons[node.name or "?"] = self.dialect.why_not(node.op_type)
+        joins = self._joins(model)
+        for node in model.nodes():
+            if node in self.integer:
+                self._mark_node(node)
+            elif node in joins:
+                for value in node.inputs:
+                    if is_float(value):
+                        self._mark(value)
+                self._mark_whole(self._tail(node))
+        self.out.nodes = [n for n in model.nodes() if n in self.integer or n in joins]
+        return self.out
+
+    def _why_float(self, node: ir.Node) -> str:
+        """Why a computing node stays in float; an empty string if it becomes integer."""
+        if self.ignored(node.name or "", node.op_type):
+            return "it is on the ignored list"
+        operands = activation_inputs(node)
+        if len(operands) == 2 and not self.dialect.attention:
+            return "a product of two activations is kept in float here"
+        if len(operands) < 2 and weight_index(node) != 1:
+            return "its right operand is not a constant float weight"
+        if not operands:
+            return "its input is constant"
+        if node.op_type == "Gemm" and not _is_plain(node):
+            return "a Gemm with alpha, beta or transA set has no int8 kernel"
+        if node.op_type in self.dialect.needs_output:
+            tail = self._tail(node)
+            if tail.is_graph_output() or node.outputs[0].is_graph_output():
+                return f"{self.dialect.runtime} needs its output quantized; it is a model output"
+        return self._undecided(node, operands) if self.decided else ""
+
+    def _undecided(self, node: ir.Node, operands: list[int]) -> str:
+        if len(operands) == 1 and quant_of(node.inputs[1]) is None:
+            return "its weight was not quantized"
+        needed = [self._source(node.inputs[i]) for i in operands]
+        if node.op_type in self.dialect.needs_output:
+            needed.append(self._tail(node))
+        missing = [name(v) for v in needed if range_of(v) is None]
+        return f"no range was calibrated for {', '.join(missing)}" if missing else ""
+
+    def _joins(self, model: Model) -> set[ir.Node]:
+        """Largest set of joins that have only integer neighbours on both sides."""
+        joins = {n for n in model.nodes(*self.dialect.joins) if self._may_join(n)}
+        while True:
+            wrong = {n for n in joins if not self._between(n, joins)}
+            if not wrong:
+                return joins
+            joins -= wrong
+
+    def _may_join(self, node: ir.Node) -> bool:
+        if self.ignored(node.name or "", node.op_type) or not is_float(node.outputs[0]):
+            return False
+        operands = [v for v in node.inputs if is_float(v)]
+        if any(const(v) is not None for v in operands) or len(set(operands)) < len(operands):
+            return False
+        needed = [*(self._source(v) for v in operands), self._tail(node)]
+        return not self.decided or all(range_of(v) is not None for v in needed)
+
+    def _between(self, node: ir.Node, joins: set[ir.Node]) -> bool:
+        sources = [self._source(v).producer() for v in node.inputs if is_float(v)]
+        if not all(self._is_integer(p, joins) for p in sources):
+            return False
+        tail = self._tail(node)
+        users = list(self._users(tail))
+        return bool(users) and all(u is not None and (u in self.integer or u in joins) for u in users)
+
+    def _is_integer(self, producer: ir.Node | None, joins: set[ir.Node]) -> bool:
+        if producer is not None and producer.op_type in ACTIVATIONS:
+            before = producer.inputs[0]
+            producer = None if before is None else before.producer()
+        return producer is not None and (producer in self.integer or producer in joins)
+
+    def _users(self, value: ir.Value) -> Iterator[ir.Node | None]:
+        """Nodes that read `value`, looking through carriers; None for a model output."""
+        if value.is_graph_output():
+            yield None
+        for node, index in value.uses():
+            if node.op_type in self.dialect.carries and index == 0:
+                for output in node.outputs:
+                    yield from self._users(output)
+            else:
+                yield node
+
+    def _mark_node(self, node: ir.Node) -> None:
+        for index in activation_inputs(node):
+            self._mark(node.inputs[index])
+        if node.op_type in self.dialect.needs_output:
+            self._mark_whole(self._tail(node))
+
+    def _mark(self, value: ir.Value | None) -> None:
+        """Quantize `value` where its integers can first exist: before the carriers."""
+        assert value is not None
+        source = self._source(value)
+        self.out.points[name(source)] = source
+        while value is not source:
+            producer = value.producer()
+            assert producer is not None
+            self.out.carriers.add(producer)
+            if self.dialect.requantize_carried:
+                self.out.points[name(value)] = source
+            assert producer.inputs[0] is not None
+            value = producer.inputs[0]
+
+    def _mark_whole(self, tail: ir.Value) -> None:
+        self.out.points[name(tail)] = tail
+        self.out.whole.add(name(tail))
+
+    def _source(self, value: ir.Value | None) -> ir.Value:
+        assert value is not None
+        producer = value.producer()
+        while producer is not None and producer.op_type in self.dialect.carries:
+            before = producer.inputs[0]
+            if before is None or not is_float(before) or const(before) is not None:
+                break
+            value, producer = before, before.producer()
+        return value
+
+    def _tail(self, node: ir.Node) -> ir.Value:
+        """The value after a fused ReLU or Clip; the output itself where none follows alone."""
+        out = node.outputs[0]
+        uses = tuple(out.uses())
+        if len(uses) == 1 and not out.is_graph_output() and uses[0].node.op_type in ACTIVATIONS:
+            return uses[0].node.outputs[0]
+        return out
+
+
+def _is_plain(gemm: ir.Node) -> bool:
+    factors = (gemm.attributes.get_float(key, 1.0) for key in ("alpha", "beta"))
+    return all(f == 1.0 for f in factors) and gemm.attributes.get_int("transA", 0) == 0

@@ -1,0 +1,114 @@
+"""Write a bundle: equal content gives equal bytes, and the file appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.errors import UsageError
+from edgebm.runtime.container import MANIFEST, SIGNATURE, pack
+from edgebm.runtime.schema import parse_json, read_manifest
+from edgebm.spec import Manifest, Member
+
+Arrays = Sequence[NDArray[Any]]
+
+
+def write_bundle(
+    path: Path, manifest: Manifest, members: Mapping[str, bytes], *, force: bool = False
+) -> Path:
+    """Write `manifest` and `members` to `path` and return it.
+
+    `manifest.members` is filled in here. The bytes depend on the arguments only.
+
+    Raises:
+        UsageError: the path exists (without `force`), is a directory or cannot be written, or a
+            member's name is not allowed.
+        BundleFormat: the manifest would be refused by the reader.
+    """
+    path = Path(path)
+    check_destination(path, force=force)
+    if taken := sorted({MANIFEST, SIGNATURE} & members.keys()):
+        raise UsageError(f"the member names {taken} are the container's own")
+    hashes = {
+        name: Member(hashlib.sha256(data).hexdigest(), len(data))
+        for name, data in sorted(members.items())
+    }
+    raw = _manifest_bytes(replace(manifest, members=hashes))
+    read_manifest(parse_json(raw, MANIFEST), str(path))
+    _write_atomically(path, pack({MANIFEST: raw, **members}))
+    return path
+
+
+def check_destination(path: Path, *, force: bool = False) -> None:
+    """Refuse an output path before hours of work, not after.
+
+    Raises:
+        UsageError: it exists (without `force`), is a directory, or its folder is missing or not
+            writable.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", hint="name a file, such as model.edgebm")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists", hint="use --force to replace it")
+    if not path.parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"the folder {path.parent} is not writable")
+
+
+def golden_members(inputs: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, bytes]:
+    """Members for golden samples: `inputs[i][k]` is input `k` of sample `i`; outputs alike."""
+    members = {}
+    for kind, samples in (("inputs", inputs), ("outputs", outputs)):
+        for i, arrays in enumerate(samples):
+            for k, array in enumerate(arrays):
+                members[f"golden/{i}/{kind}/{k}.npy"] = npy_bytes(array)
+    return members
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """The array as a version 1.0 `.npy` file in C order."""
+    stream = io.BytesIO()
+    plain = np.array(array, order="C", copy=True, ndmin=0)
+    np.lib.format.write_array(stream, plain, version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _manifest_bytes(manifest: Manifest) -> bytes:
+    text = json.dumps(
+        manifest.to_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    return (text + "\n").encode("utf-8")
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    except OSError as cause:
+        raise UsageError(f"{path} cannot be written: {cause}") from cause
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException as cause:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        if isinstance(cause, OSError):
+            raise UsageError(f"{path} cannot be written: {cause}") from cause
+        raise

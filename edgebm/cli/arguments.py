@@ -1,0 +1,144 @@
+"""Arguments of host commands: checked all at once, before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgebm.cli.output import output_faults
+from edgebm.data.callables import is_reference
+from edgebm.errors import EdgebmError, UsageError
+
+Shapes = dict[str, list[tuple[int, ...]]]
+
+
+def model_name(model: str) -> str:
+    """What a bundle of `model` is called: the file's stem, or the function's name."""
+    return model.rpartition(":")[2] if is_reference(model) else Path(model).stem
+
+
+def source(model: str) -> str | Path:
+    """`model` as the library takes it: a reference as text, a file as a path."""
+    return model if is_reference(model) else Path(model)
+
+
+def check_arguments(
+    model: str, out: Path, shape_texts: Sequence[str], options: dict[str, Any]
+) -> Shapes:
+    """The parsed `--shapes`, if all arguments are right; nothing heavy is imported for it.
+
+    Raises:
+        UsageError: lists every fault of every argument.
+        RecipeError, TargetError: the recipe or one target is the only fault.
+    """
+    shapes, faults = parse_shapes(shape_texts)
+    faults = [
+        *source_faults("MODEL", model, folders=False),
+        *source_faults("--data", options["data"]),
+        *source_faults("--eval", options["evaluation"]),
+        *output_faults(out, option="--out", force=options["force"]),
+        *_keep_faults(options["keep"]),
+        *_number_faults(options),
+        *faults,
+    ]
+    errors = _yaml_faults(options["recipe"], options["targets"])
+    if errors and len(errors) + len(faults) == 1:
+        raise errors[0]
+    faults += [str(error) for error in errors]
+    if faults:
+        raise usage_error(faults)
+    return shapes
+
+
+def usage_error(faults: Sequence[str], name: str = "compress") -> UsageError:
+    """One error for all `faults` of the command `name`."""
+    hint = f"see 'edgebm {name} --help'"
+    if len(faults) == 1:
+        return UsageError(faults[0], hint=hint)
+    text = "".join(f"\n  - {fault}" for fault in faults)
+    return UsageError(
+        f"{len(faults)} arguments are wrong:{text}",
+        hint=hint,
+        details={"faults": list(faults)},
+    )
+
+
+def parse_shapes(texts: Sequence[str]) -> tuple[Shapes, list[str]]:
+    """`ids:1x64,1x128` as {"ids": [(1, 64), (1, 128)]}, and what is wrong with the rest."""
+    shapes: Shapes = {}
+    faults = []
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        try:
+            parsed = [tuple(int(axis) for axis in size.split("x")) for size in sizes.split(",")]
+        except ValueError:
+            parsed = []
+        if not name or not parsed or any(axis < 1 for size in parsed for axis in size):
+            faults.append(f"--shapes {text} does not read as INPUT:1x64 or INPUT:1x64,1x128")
+        else:
+            shapes.setdefault(name, []).extend(parsed)
+    return shapes, faults
+
+
+def source_faults(option: str, text: str | None, *, folders: bool = True) -> list[str]:
+    """Why the file or `file.py:function` that `text` names cannot be used."""
+    if text is None:
+        return []
+    if is_reference(text):
+        file = text.rpartition(":")[0]
+        missing = file.endswith(".py") and not Path(file).is_file()
+        return [f"{option} {text}: there is no file {file}"] if missing else []
+    path = Path(text)
+    if not path.exists():
+        return [f"{option} {text}: there is no such file"]
+    if path.is_dir() and not folders:
+        return [f"{option} {text} is a folder; give the model file in it"]
+    return []
+
+
+def _keep_faults(keep: Path | None) -> list[str]:
+    if keep is None or keep.is_dir():
+        return []
+    if keep.exists():
+        return [f"--keep {keep} is a file; give a folder"]
+    return [] if keep.parent.is_dir() else [f"--keep {keep}: {keep.parent} does not exist"]
+
+
+def _number_faults(options: dict[str, Any]) -> list[str]:
+    def positive(value: float) -> bool:
+        return value > 0
+
+    def not_negative(value: float) -> bool:
+        return value >= 0
+
+    rules: dict[str, tuple[Callable[[float], bool], str]] = {
+        "max_drop": (not_negative, "0 or more"),
+        "max_latency_ms": (positive, "more than 0"),
+        "max_size_mb": (positive, "more than 0"),
+        "subset_size": (positive, "1 or more"),
+        "threads": (positive, "1 or more"),
+        "seed": (not_negative, "0 or more"),
+        "budget_seconds": (positive, "more than 0"),
+    }
+    faults = []
+    for key, (rule, words) in rules.items():
+        value = options[key]
+        if value is not None and not rule(value):
+            faults.append(f"--{key.replace('_', '-')} {value} must be {words}")
+    return faults
+
+
+def _yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:
+    from edgebm.recipe import load_recipe
+    from edgebm.target import load_target
+
+    errors = []
+    loaders: list[tuple[Callable[[str], object], str]] = [(load_recipe, recipe)]
+    loaders += [(load_target, target) for target in targets]
+    for load, name in loaders:
+        try:
+            load(name)
+        except EdgebmError as error:  # noqa: PERF203 - all faults at once
+            errors.append(error)
+    return errors

@@ -1,0 +1,152 @@
+"""`edgebm compress`: one model in, one measured bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebm.cli.arguments import check_arguments, model_name, source
+from edgebm.cli.output import emit_json, json_option
+
+EXAMPLE = """\
+\b
+Examples:
+  edgebm compress model.onnx -d samples.npz -o model.edgebm
+  edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
+  edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("model")
+@click.option(
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    default=("host",),
+    metavar="NAME|FILE",
+    help="Device to build for; may repeat. Default: host, this machine.",
+)
+@click.option(
+    "-r",
+    "--recipe",
+    default="int8",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What to do to the model.",
+)
+@click.option(
+    "-d",
+    "--data",
+    metavar="SAMPLES",
+    help=".npz file, folder or module:function with the samples to calibrate on.",
+)
+@click.option(
+    "-e",
+    "--eval",
+    "evaluation",
+    metavar="SAMPLES|M:F",
+    help="Labelled samples to evaluate on, or a function that scores a model. "
+    "Default: the last fifth of --data.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Bundle to write. Default: NAME.edgebm in this folder.",
+)
+@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
+@click.option("--max-drop", type=float, help="Largest loss, in the unit of the metric.")
+@click.option("--max-latency-ms", type=float, help="Largest latency (p99) in ms.")
+@click.option("--max-size-mb", type=float, help="Largest size in MB.")
+@click.option(
+    "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
+)
+@click.option(
+    "--ignored",
+    multiple=True,
+    metavar="NODE|PATTERN|OP",
+    help="Nodes that stay float; may repeat.",
+)
+@click.option(
+    "--shapes",
+    "shape_texts",
+    multiple=True,
+    metavar="INPUT:1x64,1x128",
+    help="Sizes that get a static copy of their own; may repeat.",
+)
+@click.option("--threads", type=int, help="Only this number of threads. Default: 1 to all.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
+)
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to keep the built candidates in.",
+)
+@click.option(
+    "--budget-seconds",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Time to measure latency in.",
+)
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: str,
+    out: Path | None,
+    shape_texts: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make MODEL small and fast for a device and write it as one bundle.
+
+    MODEL is an .onnx file, a .pt2 program, or module:function (or file.py:function) that
+    returns a torch module and its example inputs. Every candidate is measured on the real
+    runtime; the fastest one that keeps the limits wins. Exit code 3: a limit was missed.
+    """
+    path = out if out is not None else Path(f"{model_name(model)}.edgebm")
+    shapes = check_arguments(model, path, shape_texts, options)
+
+    from edgebm.cli.progress import show_progress
+    from edgebm.compress import compress
+    from edgebm.report.table import print_summary, stdout_console
+
+    with show_progress() as progress:
+        result = compress(
+            source(model),
+            target=list(options["targets"]),
+            recipe=options["recipe"],
+            data=options["data"],
+            eval=options["evaluation"],
+            metric=options["metric"],
+            max_drop=options["max_drop"],
+            max_latency_ms=options["max_latency_ms"],
+            max_size_mb=options["max_size_mb"],
+            out=path,
+            subset_size=options["subset_size"],
+            ignored=options["ignored"],
+            shapes=shapes or None,
+            threads=options["threads"],
+            seed=options["seed"],
+            force=options["force"],
+            keep=options["keep"],
+            budget_s=options["budget_seconds"],
+            progress=progress,
+        )
+    for sentence in result.report["warnings"]:
+        click.echo(f"warning: {sentence}", err=True)
+    if as_json:
+        emit_json({"path": result.path, **result.report})
+    else:
+        print_summary(result.report, stdout_console())
+        click.echo(result.path)
+    ctx.exit(result.exit_code)

@@ -1,0 +1,87 @@
+"""What commands print and write: JSON on stdout, files that appear whole or not at all.
+
+Device commands use this module too: standard library and click only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgebm.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def json_option(command: F) -> F:
+    """Adds `--json`; the command gets it as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(
+        command
+    )
+
+
+def emit_json(value: object) -> None:
+    """Prints `value` as one JSON document; NaN and infinity, which JSON has not, as null."""
+    click.echo(json.dumps(_plain(value), indent=2))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a numpy scalar or array
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def output_faults(path: Path, *, option: str, force: bool) -> list[str]:
+    """Why a file cannot be written at `path`; one sentence each, empty if it can."""
+    if path.is_dir():
+        return [f"{option} {path} is a folder; give the name of a file in it"]
+    if path.exists() and not force:
+        return [f"{option} {path} exists; give --force to replace it"]
+    folder = path.parent
+    if not folder.is_dir():
+        why = "is not a folder" if folder.exists() else "does not exist"
+        return [f"{option} {path}: the folder {folder} {why}"]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [f"{option} {path}: the folder {folder} is not writable"]
+    return []
+
+
+def write_file(path: Path, content: bytes, *, force: bool = False, option: str = "--out") -> None:
+    """Writes `content` to `path` in one step: a reader sees the old file or the new one.
+
+    Raises:
+        UsageError: `path` exists and `force` is not given, or it cannot be written.
+    """
+    faults = output_faults(path, option=option, force=force)
+    if faults:
+        raise UsageError("; ".join(faults))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    # The only way to read it is to set it.
+    current = os.umask(0)
+    os.umask(current)
+    return current

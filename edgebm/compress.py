@@ -1,0 +1,228 @@
+"""The public verbs of the host half. The pipeline reads top to bottom."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgebm.backends.dialects import cpu_dialects
+from edgebm.backends.qdq import lower
+from edgebm.bundle_writer import check_destination
+from edgebm.errors import UsageError
+from edgebm.importers import import_model
+from edgebm.ir.model import Model
+from edgebm.package import write_result
+from edgebm.recipe import Recipe, load_recipe
+from edgebm.search.choose import Limits
+from edgebm.search.evaluate import open_scorable, score_samples
+from edgebm.search.job import Options, Progress, prepare
+from edgebm.search.shapes import ShapeLists
+from edgebm.search.target import Search
+from edgebm.target import Target, load_target
+
+__all__ = ["Result", "compress", "evaluate", "quantize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `compress` did.
+
+    `path` is the bundle, None when none was to be written. `report` is what `report.json` in
+    the bundle holds. `exit_code` is 3 when a constraint was missed, else 0.
+    """
+
+    path: Path | None
+    report: Mapping[str, Any]
+    constraints_met: bool
+
+    @property
+    def exit_code(self) -> int:
+        return 0 if self.constraints_met else 3
+
+
+def compress(  # noqa: PLR0913 - one keyword per option of the command line
+    model: object,
+    *,
+    target: str | Path | Sequence[str | Path] = "host",
+    recipe: str | Path | Recipe = "int8",
+    data: object = None,
+    eval: object = None,  # noqa: A002 - the name of the option
+    metric: object = None,
+    max_drop: float | None = None,
+    max_latency_ms: float | None = None,
+    max_size_mb: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    subset_size: int | None = None,
+    ignored: Sequence[str] = (),
+    shapes: ShapeLists | None = None,
+    threads: int | Sequence[int] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    keep: str | os.PathLike[str] | None = None,
+    budget_s: float = 60.0,
+    labels: object = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Compress a trained model for a target and write a bundle.
+
+    Every candidate is built, timed in turns with the float model, and scored on the built
+    artifact; the fastest that keeps the accuracy is taken. "Float" is an answer too.
+
+    Args:
+        model: an ONNX file, a `.pt2` program, `module:function`, a torch module with its
+            example inputs as `(module, inputs)`, or a live ONNX model.
+        target: name or YAML file; a list makes one variant each.
+        recipe: name or YAML file.
+        data: calibration samples: `.npz`, `.npy`, a folder, `module:function`, or live arrays.
+        eval: samples with labels to evaluate on, or a program `f(run) -> float` (callable or
+            `module:function`), `run` being a function from feeds to outputs.
+        metric: built-in name, `module:function` or callable `f(outputs, labels)`.
+        max_drop: how much worse the metric may get, in its printed unit.
+        max_latency_ms: limit on the p99 latency of one call, milliseconds.
+        max_size_mb: limit on the artifact, in 10^6 bytes.
+        out: the bundle; None writes no file.
+        subset_size: samples to calibrate with; None takes the recipe's (300).
+        ignored: node names, patterns or op types that stay float.
+        shapes: for an input name, shapes that get a compiled copy of their own.
+        threads: thread counts to try, in place of the target's.
+        seed: of every random choice.
+        force: replace an existing `out`.
+        keep: folder for the graphs of each stage, as ONNX files.
+        budget_s: seconds for measuring.
+        labels: labels of `data`, when they are not in it.
+        progress: called as `progress(step, done, total)`.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`; nothing is written then.
+    """
+    if out is not None:
+        check_destination(Path(out), force=force)
+    targets = [load_target(t) for t in _listed(target)]
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
+    options = Options(
+        subset_size=subset_size,
+        ignored=tuple(ignored),
+        shapes=shapes or {},
+        threads=counts,
+        seed=seed,
+        budget_s=budget_s,
+        max_drop=max_drop,
+        limits=Limits(max_latency_ms, max_size_mb),
+    )
+    _check_options(options, targets)
+    report_progress = progress or _quiet
+    report_progress("import", 0, 1)
+    imported = import_model(model)
+    report_progress("import", 1, 1)
+    job = prepare(
+        imported, plan, options, data=data, labels=labels, metric=metric, evaluation=eval
+    )
+    found = [Search(job, each, report_progress).run() for each in targets]
+    path, report = write_result(
+        job, found, Path(out) if out is not None else None, force=force, keep=keep
+    )
+    return Result(path, report, not report["missed"])
+
+
+def quantize(
+    model: object,
+    data: object,
+    *,
+    target: str | Path = "host",
+    runtime: str = "onnxruntime",
+    recipe: str | Path | Recipe = "int8",
+    ignored: Sequence[str] = (),
+) -> Model:
+    """Only the quantization: an ONNX graph with Q/DQ nodes placed for one runtime.
+
+    Nothing is measured, chosen or proved; `compress` does that. `Model.to_bytes()` of the
+    result is the ONNX file.
+
+    Args:
+        model: as for `compress`.
+        data: calibration samples, as for `compress`.
+        target: the CPU decides between 7 and 8 bits for weights.
+        runtime: "onnxruntime" or "openvino"; their kernels want the nodes in other places.
+        recipe: name, YAML file or live recipe.
+        ignored: node names, patterns or op types that stay float.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    board = load_target(target)
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    job = prepare(import_model(model), plan, Options(ignored=tuple(ignored)), data=data)
+    if runtime not in board.runtimes:
+        raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
+    only = replace(board, runtimes=(runtime,))  # type: ignore[arg-type]
+    decided = Search(job, only, _quiet).passes()
+    lowered, _ = lower(decided, cpu_dialects(runtime)[0], job.is_ignored)
+    return lowered
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    *,
+    data: object = None,
+    eval: object = None,  # noqa: A002 - the name of the option
+    metric: object = None,
+    labels: object = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a bundle, or a model file as it is, without compressing anything.
+
+    Args:
+        model: a bundle, or a model as for `compress`, which runs in f32 on ONNX Runtime.
+        data: samples, with labels unless `eval` is a program.
+        eval: a program `f(run) -> float`, callable or `module:function`.
+        metric: name, `module:function` or callable; None for the labels' default.
+        labels: labels of `data`, when they are not in it.
+        progress: called as `progress(step, done, total)`.
+
+    Returns:
+        `metric`, `unit`, `higher_is_better`, `value`, `samples`, and what ran.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    tick = progress or _quiet
+    with open_scorable(model) as scorable:
+        found = score_samples(scorable, data, labels, metric, eval, tick)
+    return found
+
+
+def _quiet(step: str, done: int, total: int) -> None:
+    """Say nothing."""
+
+
+def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    listed = [target] if isinstance(target, str | Path) else list(target)
+    if not listed or len(set(map(str, listed))) < len(listed):
+        raise UsageError("give at least one target, and each only once")
+    return listed
+
+
+def _check_options(options: Options, targets: Sequence[Target]) -> None:
+    """Refuse numbers that make no sense, all at once."""
+    limits = options.limits
+    faults = [
+        f"{name} must be above 0, not {value:g}"
+        for name, value in (
+            ("max_latency_ms", limits.max_latency_ms),
+            ("max_size_mb", limits.max_size_mb),
+            ("budget_s", options.budget_s),
+            ("subset_size", options.subset_size),
+        )
+        if value is not None and not value > 0
+    ]
+    if options.max_drop is not None and not options.max_drop >= 0:
+        faults.append(f"max_drop must be 0 or more, not {options.max_drop:g}")
+    faults += [f"threads must be 1 or more, not {t}" for t in options.threads if t < 1]
+    if limits.max_latency_ms is not None and not all(t.is_host for t in targets):
+        faults.append("max_latency_ms can be kept for the target host only: others are not timed")
+    if faults:
+        raise UsageError("; ".join(faults))

@@ -1,0 +1,179 @@
+"""How far a compressed model's outputs are from the float model's: the metric without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.data.batch import Feeds
+from edgebm.data.scores import SQNR_LIMIT, decibels
+
+FLOOR_SQNR_DB = 20.0
+FLOOR_TOP1 = 0.97
+FLOOR_COSINE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAgreement:
+    """One output over all samples.
+
+    `sqnr_db` is 10 log10(sum ref^2 / sum (ref - got)^2), at most 150, which stands for equal.
+    `top1` (share of equal argmax, C > 1) and `cosine` (mean over samples) are given for
+    [N, C] float outputs, `equal` (share of equal elements) for integers and booleans. `fault`
+    says why no figure counts: another shape, or NaN.
+    """
+
+    sqnr_db: float
+    top1: float | None = None
+    cosine: float | None = None
+    equal: float | None = None
+    fault: str = ""
+
+    @property
+    def meets_floor(self) -> bool:
+        """20 dB; for [N, C] outputs top-1 0.97 or cosine 0.99 is enough; integers 0.97 equal."""
+        if self.fault:
+            return False
+        if self.equal is not None:
+            return self.equal >= FLOOR_TOP1
+        enough = self.sqnr_db >= FLOOR_SQNR_DB
+        enough = enough or (self.top1 is not None and self.top1 >= FLOOR_TOP1)
+        return enough or (self.cosine is not None and self.cosine >= FLOOR_COSINE)
+
+    def __str__(self) -> str:
+        if self.fault:
+            return self.fault
+        if self.equal is not None:
+            return f"{self.equal:.3f} of the values equal"
+        parts = [f"{self.sqnr_db:.1f} dB SQNR"]
+        if self.top1 is not None:
+            parts.append(f"top-1 agreement {self.top1:.3f}")
+        if self.cosine is not None:
+            parts.append(f"cosine {self.cosine:.4f}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """All outputs, by name, and over how many samples."""
+
+    outputs: Mapping[str, OutputAgreement]
+    samples: int
+
+    @property
+    def sqnr_db(self) -> float:
+        """The worst output's SQNR in dB: the one number to rank candidates by."""
+        return min(
+            (o.sqnr_db for o in self.outputs.values() if o.equal is None or o.fault),
+            default=SQNR_LIMIT,
+        )
+
+
+def agreement(reference: Iterable[Feeds], got: Iterable[Feeds]) -> Agreement:
+    """Compare outputs sample by sample; both may be generators, read in step.
+
+    Args:
+        reference: float model's outputs, a dict by output name for each sample.
+        got: the same outputs of the other model.
+
+    Raises:
+        ValueError: one of them ends before the other.
+    """
+    sums: dict[str, _Sums] = {}
+    count = 0
+    for want, have in zip(reference, got, strict=True):
+        count += 1
+        for name, array in want.items():
+            sums.setdefault(name, _Sums()).add(np.asarray(array), np.asarray(have[name]))
+    return Agreement({name: each.result() for name, each in sums.items()}, count)
+
+
+def meets_floor(result: Agreement) -> tuple[bool, str]:
+    """Whether every output keeps the quality floor, and a sentence that says so."""
+    low = {name: o for name, o in result.outputs.items() if not o.meets_floor}
+    if not low:
+        listed = "; ".join(f"'{name}' {o}" for name, o in result.outputs.items())
+        return True, f"agrees with the float model on {result.samples} samples: {listed}"
+    listed = "; ".join(f"'{name}' {o}" for name, o in low.items())
+    return False, f"differs too much from the float model on {result.samples} samples: {listed}"
+
+
+def floor_sentence() -> str:
+    """The floor in words, for reports."""
+    return (
+        f"without labels every output keeps {FLOOR_SQNR_DB:g} dB SQNR against the float model; "
+        f"for [N, C] outputs top-1 agreement of {FLOOR_TOP1:g} or mean cosine similarity of "
+        f"{FLOOR_COSINE:g} is enough"
+    )
+
+
+def sqnr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:
+    """10 log10(sum ref^2 / sum (ref - got)^2) of two arrays of one shape, within +-150 dB."""
+    ref = np.asarray(reference, np.float64).reshape(-1)
+    error = ref - np.asarray(got, np.float64).reshape(-1)
+    return decibels(float(ref @ ref), float(error @ error))
+
+
+@dataclass(slots=True)
+class _Sums:
+    signal: float = 0.0
+    noise: float = 0.0
+    same_best: int = 0
+    cosines: float = 0.0
+    rows: int = 0
+    classes: int = 0
+    same: int = 0
+    size: int = 0
+    whole: bool = False
+    flat: bool = True
+    fault: str = field(default="")
+
+    def add(self, want: NDArray[Any], have: NDArray[Any]) -> None:
+        if want.shape != have.shape:
+            self.fault = f"shape {list(have.shape)} instead of {list(want.shape)}"
+            return
+        if want.dtype.kind in "iub":
+            self.whole = True
+            self.same += int((want == have).sum())
+            self.size += want.size
+            return
+        want, have = want.astype(np.float64), have.astype(np.float64)
+        # A float model that answers NaN or infinity in a place sets no goal there.
+        goal = np.isfinite(want)
+        if not np.isfinite(have[goal]).all():
+            self.fault = "values that are not finite where the float model's are"
+            return
+        want, have = np.where(goal, want, 0), np.where(goal, have, 0)
+        self.signal += float((want * want).sum())
+        self.noise += float(((want - have) ** 2).sum())
+        self.flat = self.flat and want.ndim == 2
+        if self.flat:
+            self._add_rows(want, have)
+
+    def _add_rows(self, want: NDArray[Any], have: NDArray[Any]) -> None:
+        self.rows += len(want)
+        self.classes = want.shape[1]
+        if not want.shape[1]:
+            return
+        self.same_best += int((want.argmax(axis=1) == have.argmax(axis=1)).sum())
+        lengths = np.linalg.norm(want, axis=1) * np.linalg.norm(have, axis=1)
+        equal = (want == have).all(axis=1)
+        dots = (want * have).sum(axis=1)
+        cosines = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
+        self.cosines += float(np.where(equal, 1.0, cosines).sum())
+
+    def result(self) -> OutputAgreement:
+        if self.fault:
+            return OutputAgreement(-SQNR_LIMIT, fault=self.fault)
+        if self.whole:
+            return OutputAgreement(SQNR_LIMIT, equal=self.same / max(1, self.size))
+        vector = self.flat and self.rows > 0 and self.classes > 1
+        return OutputAgreement(
+            decibels(self.signal, self.noise),
+            top1=self.same_best / self.rows if vector else None,
+            cosine=self.cosines / self.rows if vector else None,
+        )

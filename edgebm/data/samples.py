@@ -1,0 +1,247 @@
+"""Samples: what calibration and evaluation read, one at a time, as often as they like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.data.batch import LABELS, Batch, Feeds
+from edgebm.data.columns import ArrayColumn, Column
+from edgebm.data.fit import batch_faults, narrowing, raise_faults
+from edgebm.data.preprocess import Preprocess
+from edgebm.data.scan import Scan, non_finite, scan_feeds
+from edgebm.data.sources import Source, open_labels, open_source
+from edgebm.data.store import Store
+from edgebm.errors import DataError
+from edgebm.spec import TensorSpec
+
+__all__ = ["Feeds", "Samples", "Scan", "open_samples"]
+
+
+@dataclass(eq=False)
+class Samples:
+    """Some samples of a source, in the source's order; made by `open_samples`.
+
+    `warnings` are sentences about what was converted or looks wrong. Samples that were taken
+    from an iterable lie in a nameless temporary file until `close`, or until nobody holds them.
+    """
+
+    _store: Store
+    _indices: Sequence[int]
+    warnings: list[str] = field(default_factory=list)
+    _scan: Scan | None = None
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @property
+    def source(self) -> str:
+        """Where the samples come from, for people."""
+        return self._store.source.name
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._store.inputs
+
+    def feeds(self, start: int = 0, stop: int | None = None) -> Iterator[Feeds]:
+        """Samples `start` to `stop`, each a dict of arrays shaped like the model's inputs.
+
+        A batch axis of the model is kept, with size 1.
+
+        Raises:
+            DataError: a sample holds NaN or infinity, or cannot be read.
+        """
+        for index, feeds in self._store.read(self._indices[start:stop]):
+            bad = [name for name, array in feeds.items() if non_finite(array)]
+            if bad:
+                raise_faults(self.source, [_not_finite(index, feeds, bad)])
+            yield feeds
+
+    @property
+    def has_labels(self) -> bool:
+        return self._store.has_labels
+
+    @property
+    def labels(self) -> NDArray[Any] | None:
+        """Array [samples, ...], or None. Read from the source each time.
+
+        Raises:
+            DataError: the labels have different shapes.
+        """
+        if not self.has_labels:
+            return None
+        rows = [np.asarray(label) for label in self._store.label_rows(self._indices)]
+        shapes = {row.shape for row in rows}
+        if len(shapes) > 1:
+            raise DataError(
+                f"{self.source}: the labels have different shapes: {sorted(shapes)}",
+                hint="pad the labels to one shape",
+            )
+        return np.stack(rows)
+
+    def split(self, holdout_fraction: float = 0.2) -> tuple[Samples, Samples]:
+        """Calibration samples, and the last `holdout_fraction` of the set for evaluation.
+
+        A single sample serves as both, with a warning.
+        """
+        if not 0 < holdout_fraction < 1:
+            raise ValueError(f"holdout_fraction must lie between 0 and 1, not {holdout_fraction}")
+        if len(self) == 1:
+            note = (
+                f"{self.source} has one sample: it calibrates and evaluates, which proves little"
+            )
+            return self._view(self._indices, note), self._view(self._indices, note)
+        held_out = min(len(self) - 1, max(1, round(len(self) * holdout_fraction)))
+        cut = len(self) - held_out
+        return self._view(self._indices[:cut]), self._view(self._indices[cut:])
+
+    def subset(self, size: int, seed: int = 0) -> Samples:
+        """`size` samples spread evenly: one from each of `size` equal stretches of the set."""
+        if size < 1:
+            raise DataError(f"a subset of {size} samples", hint="take at least one sample")
+        if size >= len(self):
+            return self
+        within = np.random.default_rng(seed).random(size)
+        places = np.floor((np.arange(size) + within) * (len(self) / size)).astype(int)
+        return self._view([self._indices[int(place)] for place in places])
+
+    def scan(self) -> Scan:
+        """Read every sample once; the result is kept.
+
+        Raises:
+            DataError: naming every sample with NaN or infinity, or that does not fit.
+        """
+        if self._scan is None:
+            scan, faults = scan_feeds(
+                self._store.read(self._indices), self._store.label_rows(self._indices)
+            )
+            raise_faults(self.source, faults)
+            if scan.identical and len(self) > 1:
+                self.warnings.append(f"all {len(self)} samples of {self.source} are identical")
+            self._scan = scan
+        return self._scan
+
+    def digest(self) -> str:
+        """sha256 of names, dtypes, shapes and values, labels too; the file format has no part."""
+        return self.scan().sha256
+
+    def close(self) -> None:
+        """Give up the temporary file, of this set and of every set taken from it."""
+        self._store.source.close()
+
+    def __enter__(self) -> Samples:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _view(self, indices: Sequence[int], note: str = "") -> Samples:
+        return Samples(self._store, indices, [*self.warnings, *([note] if note else [])])
+
+
+def open_samples(
+    source: object,
+    inputs: Sequence[TensorSpec],
+    *,
+    limit: int | None = None,
+    labels: object = None,
+    preprocess: Preprocess | None = None,
+) -> Samples:
+    """Open samples for a model with these inputs; nothing but headers is read from files.
+
+    Args:
+        source: an `.npz` or `.npy` file; a folder of `.npz`, `.npy` or image files;
+            `module:function` or `file.py:function`; or live Python: a dict of arrays by input
+            name, an array, a tuple, or an iterable of dicts, tuples, arrays or (inputs, labels).
+        inputs: the model's inputs. Samples lie along axis 0, in the place of a batch axis of
+            size 1 or free; an array of one rank more holds each sample whole.
+        limit: take only the first so many samples.
+        labels: an `.npy` or `.npz` file or an array; wins over labels in the source.
+        preprocess: how images become arrays.
+
+    Raises:
+        DataError: every fault in names, counts, dtypes and shapes at once.
+    """
+    specs = tuple(inputs)
+    if not specs:
+        raise DataError("the model has no inputs", hint="there is nothing to give samples to")
+    if limit is not None and limit < 1:
+        raise DataError(f"a limit of {limit} samples", hint="take at least one sample")
+    opened = open_source(source, specs, limit, preprocess)
+    try:
+        return _checked(opened, specs, limit, labels)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _checked(
+    source: Source, inputs: tuple[TensorSpec, ...], limit: int | None, labels: object
+) -> Samples:
+    faults = [f for batch in _distinct(source.batches) for f in batch_faults(batch, inputs)]
+    if not faults and len({batch.labels is None for batch in source.batches}) > 1:
+        faults.append("some samples come with labels and some without")
+    raise_faults(source.name, faults)
+    counts = [len(batch) for batch in source.batches]
+    count = sum(counts)
+    if not count:
+        raise DataError(
+            f"{source.name} has no samples", hint="give samples like those the model will see"
+        )
+    column = None if labels is None else _labels(labels, source.name, count)
+    starts = tuple(accumulate(counts, initial=0))[:-1]
+    warnings = [*source.warnings]
+    for batch in _distinct(source.batches):
+        warnings += [note for note in narrowing(batch, inputs) if note not in warnings]
+    taken = count if limit is None else min(limit, count)
+    return Samples(Store(source, inputs, starts, column), range(taken), warnings)
+
+
+def _distinct(batches: Sequence[Batch]) -> Iterator[Batch]:
+    """One batch of each signature: a folder of alike files is judged once."""
+    seen: set[object] = set()
+    for batch in batches:
+        key = _signature(batch)
+        if key not in seen:
+            seen.add(key)
+            yield batch
+
+
+def _signature(batch: Batch) -> object:
+    columns: Mapping[str, Column] = batch.columns
+    counts = {c.shape[:1] for c in columns.values()}
+    if batch.labels is not None:
+        counts.add(batch.labels.shape[:1])
+    alike = len(counts) == 1
+    key = tuple((name, c.dtype.str, c.shape[1:]) for name, c in columns.items())
+    return key if alike else (key, batch.where)
+
+
+def _labels(labels: object, name: str, count: int) -> Column:
+    column = (
+        open_labels(labels) if isinstance(labels, str | Path) else ArrayColumn(np.asarray(labels))
+    )
+    got = column.shape[0] if column.shape else 0
+    if got != count:
+        raise DataError(
+            f"{got} {LABELS} for the {count} samples of {name}",
+            hint="labels and samples must be in the same order, one label each",
+        )
+    return column
+
+
+def _not_finite(index: int, feeds: Feeds, names: Sequence[str]) -> str:
+    what = "; ".join(f"input '{name}' holds {non_finite(feeds[name])}" for name in names)
+    return f"sample {index}: {what}"

@@ -1,0 +1,273 @@
+"""Running scores behind the built-in metrics: one output and one label at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.errors import DataError
+
+Array = NDArray[Any]
+SQNR_LIMIT = 150.0
+_SKIPPED_TOKEN = -100
+_SKIPPED_PIXEL = 255
+
+
+class Score(Protocol):
+    """`add` takes one sample: its output (batch axis of 1 or none) and its label."""
+
+    def add(self, output: Array, label: Array) -> None: ...
+
+    def value(self) -> float: ...
+
+
+class TopK:
+    """Points of 100: how often the label is among the `k` highest of C scores.
+
+    Output [1, C] with a single label, or [1, T, C] with labels [T], where label -100 is left
+    out. Ties count for the class with the lower number, as in `argmax`.
+    """
+
+    def __init__(self, k: int) -> None:
+        self._k, self._hits, self._seen = k, 0, 0
+
+    def add(self, output: Array, label: Array) -> None:
+        scores, labels = class_scores(output, label)
+        if scores.shape[1] <= self._k:
+            raise DataError(f"top{self._k} of only {scores.shape[1]} classes is always right")
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
+        self._hits += int((best == labels[:, None]).any(axis=1).sum())
+        self._seen += len(labels)
+
+    def value(self) -> float:
+        return _points(self._hits, self._seen)
+
+
+class ClassCount:
+    """Accuracy, or macro F1 (unweighted mean over classes seen), in points of 100.
+
+    Class scores [1, C] count by the highest one. One score per label ([1], [1, 1] or [1, K]
+    with K labels of 0 and 1) counts by a threshold: 0.5 when all scores of the run lie in
+    [0, 1], else 0, for logits. With K > 1 labels F1 is the mean over the K columns.
+    """
+
+    def __init__(self, kind: Literal["accuracy", "f1"]) -> None:
+        self._kind = kind
+        self._outputs: list[Array] = []
+        self._labels: list[Array] = []
+        self._by_threshold = False
+
+    def add(self, output: Array, label: Array) -> None:
+        self._by_threshold = output.size == label.size
+        if self._by_threshold:
+            values = label.reshape(-1)
+            if not np.isin(values, (0, 1)).all():
+                raise DataError("a label for one score must be 0 or 1")
+            self._outputs.append(output.reshape(-1).astype(np.float32))
+            self._labels.append(values.astype(np.int64))
+            return
+        scores, labels = class_scores(output, label)
+        self._outputs.append(scores.argmax(axis=1))
+        self._labels.append(labels)
+
+    def value(self) -> float:
+        labels, guesses = self._stacked(self._labels), self._stacked(self._outputs)
+        if self._by_threshold:
+            probabilities = guesses.min() >= 0 and guesses.max() <= 1
+            guesses = (guesses > (0.5 if probabilities else 0)).astype(np.int64)
+        if self._kind == "accuracy":
+            return _points(int((guesses == labels).sum()), labels.size)
+        if self._by_threshold and labels.shape[1] > 1:
+            columns = range(labels.shape[1])
+            return 100 * float(np.mean([_f1(guesses[:, k], labels[:, k], 1) for k in columns]))
+        classes = np.union1d(guesses, labels)
+        return 100 * float(np.mean([_f1(guesses, labels, each) for each in classes]))
+
+    def _stacked(self, rows: list[Array]) -> Array:
+        return np.stack(rows) if self._by_threshold else np.concatenate(rows)
+
+
+class Correlation:
+    """Pearson's r, or Spearman's rank correlation with ties at their mean rank, times 100.
+
+    Outputs that never change correlate with nothing: 0.
+    """
+
+    def __init__(self, *, ranked: bool) -> None:
+        self._ranked = ranked
+        self._outputs: list[Array] = []
+        self._labels: list[Array] = []
+
+    def add(self, output: Array, label: Array) -> None:
+        outputs, labels = same_size(output, label)
+        self._outputs.append(outputs)
+        self._labels.append(labels)
+
+    def value(self) -> float:
+        outputs, labels = np.concatenate(self._outputs), np.concatenate(self._labels)
+        if labels.min() == labels.max():
+            raise DataError(
+                "all labels are equal, so nothing can correlate with them",
+                hint="use more samples or --metric mse",
+            )
+        if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
+            return 0.0
+        if self._ranked:
+            outputs, labels = mean_ranks(outputs), mean_ranks(labels)
+        return 100 * float(np.corrcoef(outputs, labels)[0, 1])
+
+
+class SquaredError:
+    """Mean squared error, or 10 log10(sum label^2 / sum (label - output)^2) in dB."""
+
+    def __init__(self, kind: Literal["mse", "sqnr"]) -> None:
+        self._kind = kind
+        self._signal, self._noise, self._size = 0.0, 0.0, 0
+
+    def add(self, output: Array, label: Array) -> None:
+        outputs, labels = same_size(output, label)
+        self._signal += float(labels @ labels)
+        self._noise += float((labels - outputs) @ (labels - outputs))
+        self._size += labels.size
+
+    def value(self) -> float:
+        if self._kind == "mse":
+            return self._noise / max(1, self._size)
+        return decibels(self._signal, self._noise)
+
+
+class Iou:
+    """Mean over classes of intersection / union, in points of 100.
+
+    Output [1, C, H, W] or [1, H, W, C] class scores, or [1, H, W] class numbers; label [H, W].
+    Pixels labelled 255 or below 0 are left out, as are classes that appear nowhere.
+    """
+
+    def __init__(self) -> None:
+        self._counts = np.zeros((0, 0), np.int64)
+
+    def add(self, output: Array, label: Array) -> None:
+        wanted = whole_numbers(label)
+        guesses, classes = _class_map(output, wanted.size, label)
+        keep = (wanted >= 0) & (wanted != _SKIPPED_PIXEL)
+        wanted, guesses = wanted[keep], guesses[keep]
+        highest = int(wanted.max(initial=0))
+        if classes and highest >= classes:
+            raise DataError(f"label {highest}, but the output has {classes} classes")
+        size = max(len(self._counts), classes, highest + 1, int(guesses.max(initial=0)) + 1)
+        counts = np.bincount(wanted * size + guesses, minlength=size * size).reshape(size, size)
+        counts[: len(self._counts), : len(self._counts)] += self._counts
+        self._counts = counts
+
+    def value(self) -> float:
+        both = np.diag(self._counts)
+        union = self._counts.sum(axis=0) + self._counts.sum(axis=1) - both
+        if not union.any():
+            raise DataError(
+                "no pixel has a label that counts",
+                hint="255 and numbers below 0 are left out; check how the labels were saved",
+            )
+        return 100 * float((both[union > 0] / union[union > 0]).mean())
+
+
+def class_scores(output: Array, label: Array) -> tuple[Array, Array]:
+    """Scores [P, C] and class numbers [P], where P is 1 or the positions of a sequence.
+
+    Raises:
+        DataError: labels that are no class numbers, or an output that has no classes for them.
+    """
+    labels = whole_numbers(label)
+    scores = output[0] if output.ndim > 1 and output.shape[0] == 1 else output
+    if labels.size == 1:
+        scores = scores.reshape(1, -1) if max(scores.shape, default=0) == scores.size else scores
+    if scores.ndim < 2 or scores[..., 0].size != labels.size or scores.shape[-1] < 2:
+        raise DataError(
+            f"output {list(output.shape)} has no class scores for label {list(label.shape)}"
+        )
+    scores = scores.reshape(labels.size, -1)
+    counted = labels != _SKIPPED_TOKEN
+    scores, labels = scores[counted], labels[counted]
+    wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
+    if wrong.size:
+        raise DataError(
+            f"label {wrong[0]}, but the output has {scores.shape[1]} classes from 0",
+            hint="labels are class numbers from 0, in the order of the model's output",
+        )
+    return scores, labels
+
+
+def same_size(output: Array, label: Array) -> tuple[Array, Array]:
+    """Both as float64 [n]. Raises DataError when the sizes differ or labels are not finite."""
+    if output.size != label.size:
+        raise DataError(f"output {list(output.shape)} does not fit label {list(label.shape)}")
+    if label.dtype.kind not in "iufb":
+        raise DataError(f"{label.dtype.name} labels are not numbers")
+    labels = label.reshape(-1).astype(np.float64)
+    if not np.isfinite(labels).all():
+        raise DataError("the label is not finite")
+    return output.reshape(-1).astype(np.float64), labels
+
+
+def whole_numbers(values: Array) -> Array:
+    """Class numbers as int64 [n]; floats pass when they are whole (float files are common).
+
+    Raises:
+        DataError: 0.5 is no class.
+    """
+    if values.dtype.kind not in "iufb" or not np.array_equal(values, np.trunc(values)):
+        raise DataError(
+            f"labels are not class numbers: {values.dtype.name}, for example {values.flat[0]}",
+            hint="give whole numbers from 0, or choose a metric for values: mse, pearson",
+        )
+    return values.reshape(-1).astype(np.int64)
+
+
+def mean_ranks(values: Array) -> Array:
+    """Ranks from 1 of a vector [n]; equal values share the mean of their ranks."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Array = (last - (counts - 1) / 2)[where]
+    return ranks
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise), kept within +-SQNR_LIMIT, which stands for equal and for lost."""
+    if not (math.isfinite(signal) and math.isfinite(noise)):
+        return -SQNR_LIMIT
+    if noise == 0:
+        return SQNR_LIMIT
+    if signal == 0:
+        return -SQNR_LIMIT
+    return max(-SQNR_LIMIT, min(SQNR_LIMIT, 10 * math.log10(signal / noise)))
+
+
+def _class_map(output: Array, pixels: int, label: Array) -> tuple[Array, int]:
+    """Class of each pixel [pixels], and the number of classes (0 when the output tells none)."""
+    scores = output[0] if output.ndim > 1 and output.shape[0] == 1 else output
+    if scores.size == pixels:
+        guesses, classes = whole_numbers(scores), 0
+    elif scores[0].size == pixels:
+        guesses, classes = scores.reshape(len(scores), -1).argmax(axis=0), len(scores)
+    elif scores[..., 0].size == pixels:
+        guesses, classes = scores.argmax(axis=-1).reshape(-1), scores.shape[-1]
+    else:
+        raise DataError(f"output {list(output.shape)} does not fit label {list(label.shape)}")
+    if guesses.min(initial=0) < 0:
+        raise DataError("the output holds class numbers below 0")
+    return guesses, classes
+
+
+def _f1(guesses: Array, labels: Array, positive: int) -> float:
+    """2 TP / (2 TP + FP + FN); 0 when the class is in neither."""
+    hits = int(((guesses == positive) & (labels == positive)).sum())
+    total = int((guesses == positive).sum()) + int((labels == positive).sum())
+    return 2 * hits / total if total else 0.0
+
+
+def _points(hits: int, seen: int) -> float:
+    if not seen:
+        raise DataError("no label counts", hint="labels of -100 are left out; give others too")
+    return 100 * hits / seen

@@ -1,0 +1,209 @@
+"""Where samples come from: files, folders, named functions and live Python objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebm.data.batch import LABELS, Batch, has_batch_axis, item_batch, named_batch, whole_batch
+from edgebm.data.callables import call_user, is_reference, load_callable
+from edgebm.data.columns import ArrayColumn, Column, WholeColumn
+from edgebm.data.files import open_npy, open_npz
+from edgebm.data.preprocess import IMAGE_SUFFIXES, ImageColumn, Preprocess
+from edgebm.data.spool import Spool
+from edgebm.errors import DataError
+from edgebm.spec import TensorSpec
+
+_OTHERS = {".wav": "WAV", ".flac": "audio", ".mp3": "audio", ".txt": "text", ".csv": "text",
+           ".jsonl": "text", ".tsv": "text", ".json": "text"}  # fmt: skip
+_KINDS = (
+    "samples are an .npz or .npy file, a folder of .npz, .npy or image files, or module:function"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Batches, what to call them, and the temporary file they may lie in."""
+
+    name: str
+    batches: tuple[Batch, ...]
+    spool: Spool | None = None
+    warnings: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+
+
+def open_source(
+    source: object,
+    inputs: Sequence[TensorSpec],
+    limit: int | None,
+    preprocess: Preprocess | None,
+) -> Source:
+    """Tell the kinds of source apart and open one. Raises DataError."""
+    if not isinstance(source, str | Path):
+        return _live(source, inputs, limit, f"{type(source).__name__} object")
+    if is_reference(str(source)):
+        function = load_callable(str(source))
+        return _live(call_user(str(source), function), inputs, limit, str(source))
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, inputs, limit, preprocess)
+    if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() in _OTHERS:
+        return Source(str(path), (_file_batch(path, inputs, preprocess, ""),))
+    return Source(str(path), (_array_file(path, inputs),))
+
+
+def open_labels(path: str | Path) -> Column:
+    """Labels from an `.npy` file, or from an `.npz` file with one array or one called labels.
+
+    Raises:
+        DataError: neither.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npy":
+        return open_npy(path)
+    columns = open_npz(path)
+    if len(columns) != 1 and LABELS not in columns:
+        raise DataError(
+            f"{path} has no array called {LABELS}; it has {', '.join(columns) or 'none'}",
+            hint=f"save it with np.savez(path, {LABELS}=...)",
+        )
+    return columns[LABELS] if LABELS in columns else next(iter(columns.values()))
+
+
+def _array_file(path: Path, inputs: Sequence[TensorSpec], where: str = "") -> Batch:
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return named_batch(open_npz(path), inputs, where)
+    if suffix == ".npy":
+        if len(inputs) > 1:
+            raise DataError(
+                f"{path} holds one array, the model has {len(inputs)} inputs",
+                hint="save an npz file: np.savez(path, **{input name: array})",
+            )
+        return named_batch({inputs[0].name: open_npy(path)}, inputs, where)
+    if not path.exists():
+        raise DataError(f"{path} does not exist", hint=_KINDS)
+    raise DataError(f"{path} is no kind of samples that edgebm reads", hint=_KINDS)
+
+
+def _folder(
+    path: Path, inputs: Sequence[TensorSpec], limit: int | None, preprocess: Preprocess | None
+) -> Source:
+    """Every file below `path` in the order of names; hidden files are left out."""
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
+    )
+    if not files:
+        raise DataError(f"{path} is an empty folder", hint=_KINDS)
+    kinds = sorted({file.suffix.lower() or "no suffix" for file in files})
+    if len(kinds) > 1 and not set(kinds) <= IMAGE_SUFFIXES:
+        raise DataError(
+            f"{path} mixes files of several kinds: {', '.join(kinds)}",
+            hint="keep only the samples in the folder; labels go in a file of their own",
+        )
+    batches = []
+    count = 0
+    for file in files:
+        batches.append(_file_batch(file, inputs, preprocess, str(file.relative_to(path))))
+        count += len(batches[-1])
+        if limit is not None and count >= limit:
+            break
+    return Source(str(path), tuple(batches))
+
+
+def _file_batch(
+    file: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | None, where: str
+) -> Batch:
+    suffix = file.suffix.lower()
+    if suffix in _OTHERS:
+        raise DataError(
+            f"{file}: edgebm does not read {_OTHERS[suffix]} files",
+            hint="write a function that yields arrays and give it as file.py:function",
+        )
+    if suffix not in IMAGE_SUFFIXES:
+        return _single(_array_file(file, inputs, where), inputs)
+    if preprocess is None:
+        raise DataError(
+            f"{file}: how images become arrays is not said",
+            hint="add a `preprocess:` block to the recipe: size, layout, mean, std",
+        )
+    if len(inputs) > 1:
+        raise DataError(
+            f"{file} is one image, the model has {len(inputs)} inputs",
+            hint="write a function that yields dicts by input name",
+        )
+    return Batch({inputs[0].name: ImageColumn(file, preprocess)}, None, where)
+
+
+def _single(batch: Batch, inputs: Sequence[TensorSpec]) -> Batch:
+    """A file of a folder may hold one sample without any axis for samples."""
+    ranks = {spec.name: len(spec.shape) - has_batch_axis(spec) for spec in inputs}
+    lone = all(len(c.shape) == ranks.get(name) for name, c in batch.columns.items())
+    if not lone:
+        return batch
+    columns = {name: WholeColumn(column) for name, column in batch.columns.items()}
+    labels = batch.labels
+    if labels is not None and labels.shape[0] != 1:
+        labels = WholeColumn(labels)
+    return replace(batch, columns=columns, labels=labels)
+
+
+def _live(value: Any, inputs: Sequence[TensorSpec], limit: int | None, name: str) -> Source:
+    if isinstance(value, Mapping | tuple | np.ndarray) or hasattr(value, "numpy"):
+        return Source(name, (whole_batch(value, inputs, ""),))
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise DataError(
+            f"{name} gave a {type(value).__name__}, not samples",
+            hint="give a dict of arrays, an array, or an iterable of dicts, tuples or arrays",
+        )
+    if isinstance(value, list):
+        return Source(name, tuple(_taken(value, inputs, limit, name)))
+    spool = Spool()
+    try:
+        kept = [spool.keep(batch) for batch in _taken(value, inputs, limit, name)]
+    except BaseException:
+        spool.close()
+        raise
+    return Source(name, tuple(kept), spool)
+
+
+def _taken(
+    items: Iterable[Any], inputs: Sequence[TensorSpec], limit: int | None, name: str
+) -> Iterator[Batch]:
+    """Items as batches until there are `limit` samples."""
+    count = 0
+    walk = iter(items)
+    for number, item in enumerate(_guarded(walk, name)):
+        batch = item_batch(item, inputs, f"item {number}")
+        if all(isinstance(c, ArrayColumn) for c in batch.columns.values()):
+            count += len(batch)
+        yield batch
+        if limit is not None and count >= limit:
+            return
+
+
+def _guarded(walk: Iterator[Any], name: str) -> Iterator[Any]:
+    """Say whose iterable failed; the user's own code runs in here."""
+    while True:
+        try:
+            items = list(islice(walk, 1))
+        except DataError:
+            raise
+        except Exception as cause:
+            raise DataError(
+                f"{name} raised {type(cause).__name__}: {cause}",
+                hint="the fault lies in that iterable: walk it in Python to see where",
+            ) from cause
+        if not items:
+            return
+        yield items[0]

@@ -1,0 +1,100 @@
+"""From what people have to one canonical graph.
+
+`import_model` takes an ONNX file, a `.pt2` program, `module:function`, or a live object of
+onnx, onnx_ir or torch. torch itself is loaded only for torch sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from edgebm.errors import ModelError
+from edgebm.importers.onnx_file import from_proto, read_onnx
+from edgebm.importers.source import call_function, is_function_source
+from edgebm.ir.canonical import canonicalize
+from edgebm.ir.model import Model
+
+__all__ = ["import_model"]
+
+
+def import_model(
+    source: object, example_inputs: Sequence[Any] | None = None, dynamic_shapes: Any = None
+) -> Model:
+    """Read a model and bring it into canonical form.
+
+    Args:
+        source: path of an `.onnx` or `.pt2` file; `module:function` or `file.py:function` that
+            returns any of these, or a tuple (torch module, example inputs[, dynamic shapes]);
+            or a live torch module or program, `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
+        example_inputs: positional inputs a torch module is traced with.
+        dynamic_shapes: which axes stay free, as `torch.export.export` takes it.
+
+    Raises:
+        ModelError: it cannot be read; the message says what the file looks like.
+        UnsupportedModel: it can be read but not compressed; every reason is listed.
+    """
+    return canonicalize(_load(source, example_inputs, dynamic_shapes))
+
+
+def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Model:
+    if isinstance(source, str | Path):
+        return _load_path(str(source), example_inputs, dynamic_shapes)
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, ir.Model):
+        return Model(source, source="onnx_ir.Model")
+    if isinstance(source, onnx.ModelProto):
+        return from_proto(source, label="onnx.ModelProto")
+    if isinstance(source, tuple):
+        return _load_tuple(source)
+    if _is_torch(source):
+        from edgebm.importers.torch_module import from_torch
+
+        return from_torch(source, example_inputs, dynamic_shapes)
+    raise ModelError(
+        f"cannot import a {type(source).__name__}",
+        hint="give a path, module:function, a torch module, or an ONNX model",
+    )
+
+
+def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Model:
+    path = Path(text)
+    if is_function_source(text):
+        made = call_function(text)
+        if isinstance(made, str | Path) and is_function_source(str(made)):
+            raise ModelError(f"{text} returned another function, {made}")
+        model = _load(made, example_inputs, dynamic_shapes)
+        return Model(model.graph, text)
+    if path.suffix == ".pt2" and path.is_file():
+        from edgebm.importers.torch_module import from_program_file
+
+        return from_program_file(path)
+    return read_onnx(path)
+
+
+def _load_tuple(source: tuple[Any, ...]) -> Model:
+    if len(source) not in (2, 3) or not _is_torch(source[0]):
+        raise ModelError(
+            "a tuple must be (torch module, example inputs) or (torch module, example inputs, "
+            f"dynamic shapes), not {tuple(type(item).__name__ for item in source)}"
+        )
+    from edgebm.importers.torch_module import from_torch
+
+    return from_torch(source[0], source[1], source[2] if len(source) == 3 else None)
+
+
+def _is_torch(source: object) -> bool:
+    """Whether it is a torch module or program, asked without importing torch."""
+    names = {f"{base.__module__}.{base.__qualname__}" for base in type(source).__mro__}
+    return bool(
+        names
+        & {
+            "torch.nn.modules.module.Module",
+            "torch.export.exported_program.ExportedProgram",
+        }
+    )

@@ -1,0 +1,140 @@
+"""ONNX files: what the bytes are, and weights stored beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from edgebm.errors import ModelError
+from edgebm.importers.structure import check_structure
+from edgebm.ir.model import Model
+
+_EXPORT_HINT = "give an .onnx file, a .pt2 program, or module:function that returns the model"
+
+
+def read_onnx(path: Path) -> Model:
+    """Read an ONNX file and everything it refers to, into memory.
+
+    Raises:
+        ModelError: it is not there, not ONNX (the message says what it looks like), damaged, or
+            its external data is missing, too short or outside the model's own folder.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; {_folder_kind(path)}", hint=_EXPORT_HINT)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as cause:
+        raise ModelError(f"no such model file: {path}", hint=_EXPORT_HINT) from cause
+    except OSError as cause:
+        raise ModelError(f"{path} cannot be read: {cause.strerror or cause}") from cause
+    if looks := _looks_like(data):
+        what, hint = looks
+        raise ModelError(f"{path} is not an ONNX model: {what}", hint=hint)
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as cause:
+        raise ModelError(
+            f"{path} is not an ONNX model, or is truncated ({len(data)} bytes)",
+            hint="compare its size with the original and copy it again",
+        ) from cause
+    return from_proto(proto, label=str(path), folder=path.parent)
+
+
+def from_proto(proto: onnx.ModelProto, *, label: str, folder: Path | None = None) -> Model:
+    """A live protobuf model. Without `folder`, weights stored in other files are refused."""
+    check_structure(proto, label)
+    graph = ir.from_proto(proto)
+    for value in _external(graph):
+        tensor = value.const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        value.const_value = _load_external(tensor, label, folder)
+    return Model(graph, source=label)
+
+
+def _external(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value
+
+
+def _load_external(tensor: ir.ExternalTensor, label: str, folder: Path | None) -> ir.Tensor:
+    where = f"{label}: weight '{tensor.name}' is stored in '{tensor.location}'"
+    if folder is None:
+        raise ModelError(where, hint="load the external data first: onnx.load(path)")
+    root = folder.resolve()
+    path = (root / tensor.location).resolve()
+    if Path(tensor.location).is_absolute() or not path.is_relative_to(root):
+        raise ModelError(
+            f"{where}, outside the model's own folder", hint="keep both files in one folder"
+        )
+    if not path.is_file():
+        raise ModelError(f"{where}, which is not there", hint=f"copy it to {path.parent}")
+    offset, length = tensor.offset or 0, tensor.nbytes
+    size = path.stat().st_size
+    if offset < 0 or tensor.length not in (None, 0, length) or offset + length > size:
+        raise ModelError(
+            f"{where} at bytes {offset} to {offset + length}, but that file has {size}",
+            hint="the data file is truncated, or belongs to another model",
+        )
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    return _from_bytes(tensor, data)
+
+
+def _from_bytes(tensor: ir.ExternalTensor, data: bytes) -> ir.Tensor:
+    proto = onnx.TensorProto(
+        name=tensor.name, data_type=int(tensor.dtype), dims=[int(d) for d in tensor.shape],
+        raw_data=data,
+    )
+    array = np.asarray(ir.from_proto(proto).numpy())
+    return ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+
+
+def _looks_like(data: bytes) -> tuple[str, str] | None:
+    """What a file that is no protobuf model is, and what to do; None if it may be one."""
+    if not data:
+        return "the file is empty", "copy it again"
+    if data.startswith(b"version https://git-lfs"):
+        return "it is a Git-LFS pointer", "run: git lfs pull"
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page or XML", "the download went wrong; fetch the raw file"
+    return _looks_like_binary(data)
+
+
+def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
+    torch_hint = (
+        "it can run code when opened, so it is refused; save torch.export.export(module, "
+        "example_inputs) as .pt2, or give module:function"
+    )
+    kinds: list[tuple[bytes, str, str]] = [
+        (b"\x1f\x8b", "it is gzip-compressed", "unpack it first: gunzip FILE"),
+        (b"PK\x03\x04", "it is a zip archive (a PyTorch .pt file, perhaps)", torch_hint),
+        (b"\x80\x02", "it is a Python pickle (a PyTorch .pt file, perhaps)", torch_hint),
+        (b"\x80\x03", "it is a Python pickle", torch_hint),
+        (b"\x80\x04", "it is a Python pickle", torch_hint),
+        (b"\x80\x05", "it is a Python pickle", torch_hint),
+        (b"\x89HDF\r\n", "it is an HDF5 file (Keras .h5, perhaps)", "convert it to ONNX: tf2onnx"),
+    ]
+    if data[4:8] == b"TFL3":
+        return "it is a TensorFlow Lite model", "convert the original model to ONNX"
+    for magic, what, hint in kinds:
+        if data.startswith(magic):
+            return what, hint
+    return None
+
+
+def _folder_kind(path: Path) -> str:
+    if (path / "saved_model.pb").is_file():
+        return "a TensorFlow SavedModel is not supported yet"
+    if (path / "config.json").is_file():
+        return "a Hugging Face model folder is not supported yet"
+    return "a model file is wanted"

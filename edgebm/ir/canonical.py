@@ -1,0 +1,102 @@
+"""The one form of a model that passes and backends see."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
+from edgebm.ir.check import check_source, verify
+from edgebm.ir.cleanup import clean_up, fix_names
+from edgebm.ir.fold import fold_constants
+from edgebm.ir.model import Model
+from edgebm.ir.opset import INTERNAL_OPSET, model_opset, to_internal_opset
+from edgebm.ir.shapes import infer_shapes
+from edgebm.ir.simplify import simplify
+
+__all__ = ["INTERNAL_OPSET", "canonicalize"]
+
+IR_VERSION = 10
+_MAX_ROUNDS = 12
+
+
+def canonicalize(model: Model) -> Model:
+    """A copy of `model` in canonical form; `model` itself is left as it was.
+
+    - opset `INTERNAL_OPSET` of the standard operators only; functions inlined
+    - constants are initializers and no graph inputs; what depends on no input is folded, an
+      `If` with a constant condition included
+    - identities, inference-mode dropouts and unused nodes are gone
+    - nodes and values have unique names; dtypes are known, shapes as far as inference goes
+
+    Names, order and dtypes of inputs and outputs are those of the source.
+
+    Raises:
+        UnsupportedModel: nodes that cannot be handled, all of them listed.
+        ModelError: the model is not valid ONNX.
+    """
+    try:
+        return _canonical(model.clone())
+    except EdgebmError:
+        raise
+    except Exception as cause:
+        raise ModelError(
+            f"{model.source or 'the model'} is not valid ONNX: {type(cause).__name__}: {cause}",
+            hint="check it with onnx.checker.check_model(path, full_check=True)",
+        ) from cause
+
+
+def _canonical(work: Model) -> Model:
+    graph = work.graph.graph
+    check_source(work)
+    _lift_weights(graph)
+    face = _names(graph)
+    InlinePass()(work.graph)
+    graph.sort()
+    fix_names(work)
+    if model_opset(work) != INTERNAL_OPSET:
+        infer_shapes(work)
+        to_internal_opset(work)
+    for _ in range(_MAX_ROUNDS):
+        infer_shapes(work)
+        if not fold_constants(work, INTERNAL_OPSET) + simplify(work) + clean_up(work):
+            break
+    fix_names(work)
+    _forget(work.graph)
+    if _names(graph) != face:
+        raise ModelError("the import changed the names of inputs or outputs")
+    verify(work)
+    return work
+
+
+def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:
+    return [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+
+
+def _lift_weights(graph: ir.Graph) -> None:
+    """Old files list every weight among the inputs as well."""
+    kept = [value for value in graph.inputs if not value.is_initializer()]
+    if not kept:
+        raise UnsupportedModel("the model has no input that is not a constant")
+    if len(kept) != len(graph.inputs):
+        graph.inputs.clear()
+        graph.inputs.extend(kept)
+
+
+def _forget(model: ir.Model) -> None:
+    """Drop traces and texts of the exporter: paths of the machine it ran on, mostly."""
+    model.ir_version = IR_VERSION
+    model.producer_name = model.producer_version = model.doc_string = None
+    model.metadata_props.clear()
+    model.graph.doc_string = None
+    model.graph.metadata_props.clear()
+    for domain in [d for d in model.opset_imports if d]:
+        model.opset_imports.pop(domain)
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph:
+        node.doc_string = None
+        node.metadata_props.clear()
+        values += node.outputs
+    for value in values:
+        value.doc_string = None
+        value.metadata_props.clear()

@@ -1,0 +1,191 @@
+"""Which models are legal: before the conversion, and in canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.ir.edit import const, inputs
+from edgebm.ir.model import Model
+from edgebm.ir.shapes import light_proto, static_shape
+
+MAX_NODES = 60_000
+MAX_VALUE_BYTES = 2**34
+_LISTED = 50
+_LOOPS = frozenset({"Loop", "Scan"})
+_STANDARD = ("", "ai.onnx")
+
+
+def check_source(model: Model) -> None:
+    """Refuse, before anything is changed, what no conversion could make legal.
+
+    Raises:
+        UnsupportedModel: loops, operators nobody defines, too many nodes; all are listed.
+        ModelError: a node reads a value that does not exist, or nodes feed each other in a ring.
+    """
+    graph = model.graph.graph
+    _check_wiring(model)
+    nodes = list(graph.all_nodes())
+    _refuse(model, _size_faults(len(nodes)))
+    known = {(f.domain, f.name) for f in model.graph.functions.values()}
+    faults = [
+        f"{_label(node)}: {why}"
+        for node in nodes
+        if (node.domain, node.op_type) not in known and (why := _why_unknown(node))
+    ]
+    _refuse(model, faults)
+
+
+def _check_wiring(model: Model) -> None:
+    graph = model.graph.graph
+    faults = [
+        f"{_label(node)} reads '{value.name}', which no node, input or weight provides"
+        for node in graph
+        for value in inputs(node)
+        if value.producer() is None and not value.is_graph_input() and not value.is_initializer()
+    ]
+    if not list(graph.outputs):
+        faults.append("the graph has no outputs")
+    if faults:
+        raise ModelError(_listed(model, "is not valid ONNX", faults))
+    try:
+        graph.sort()
+    except ValueError as cause:
+        raise ModelError(
+            f"{model.source or 'the model'} is not valid ONNX: nodes feed each other in a ring"
+        ) from cause
+
+
+def _size_faults(count: int) -> list[str]:
+    return [f"{count} nodes; at most {MAX_NODES} are handled"] if count > MAX_NODES else []
+
+
+def _why_unknown(node: ir.Node) -> str:
+    """Why a node of the source cannot be handled; empty if it may."""
+    if node.domain not in _STANDARD:
+        return f"custom operator of domain '{node.domain}'"
+    if node.op_type in _LOOPS:
+        return "control flow is not supported"
+    if not onnx.defs.has(node.op_type):
+        return "no such standard operator"
+    return ""
+
+
+def verify(model: Model) -> None:
+    """Check the written contract of the canonical form (`canonicalize`).
+
+    Raises:
+        UnsupportedModel: every node or tensor that breaks it, listed with the reason.
+    """
+    graph = model.graph.graph
+    faults = _size_faults(len(graph))
+    faults += [f"{_label(node)}: {why}" for node in graph for why in _node_faults(node)]
+    faults += list(_face_faults(graph))
+    faults += list(_weight_faults(graph))
+    faults += list(_value_faults(graph))
+    _refuse(model, faults)
+    _run_checker(model)
+
+
+def _node_faults(node: ir.Node) -> Iterator[str]:
+    if node.op_type == "If":
+        yield "the condition of this If depends on the inputs"
+    elif why := _why_unknown(node):
+        yield why
+    elif not onnx.defs.has(node.op_type, max_inclusive_version=20):
+        yield "no such operator in opset 20"
+    if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0):
+        yield "it is in training mode; export the model in eval mode"
+    if node.op_type == "Dropout":
+        yield "it is in training mode, or its mask is read; export the model in eval mode"
+    for value in inputs(node):
+        owned = value.producer() or value.is_graph_input() or value.is_initializer()
+        if not owned:
+            yield f"reads '{value.name}', which nothing provides"
+
+
+def _face_faults(graph: ir.Graph) -> Iterator[str]:
+    for kind, values in (("input", graph.inputs), ("output", graph.outputs)):
+        for value in values:
+            if not isinstance(value.type, ir.TensorType) or value.dtype is None:
+                yield f"{kind} '{value.name}' is {value.type or 'untyped'}, not a tensor"
+            elif value.dtype == ir.DataType.STRING:
+                yield f"{kind} '{value.name}' holds strings"
+            elif value.shape is None and kind == "input":
+                yield f"{kind} '{value.name}' does not say how many dimensions it has"
+
+
+def _weight_faults(graph: ir.Graph) -> Iterator[str]:
+    for value in graph.initializers.values():
+        array = const(value)
+        if array is None:
+            yield f"weight '{value.name}' has no data"
+        elif array.dtype.kind == "f" and array.size > 1 and not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            if not _is_mask(array):
+                yield f"weight '{value.name}' has {bad} NaN or infinite values of {array.size}"
+        elif array.dtype.kind == "f" and np.isnan(array).any():
+            yield f"weight '{value.name}' is NaN"
+
+
+def _is_mask(array: np.ndarray) -> bool:  # type: ignore[type-arg]
+    """Attention masks hold minus infinity and nothing else that is not finite."""
+    return bool(((array == -np.inf) | (array == 0)).all())
+
+
+def _value_faults(graph: ir.Graph) -> Iterator[str]:
+    for node in graph:
+        for value in node.outputs:
+            if value.name == "":
+                continue
+            if value.type is not None and not isinstance(value.type, ir.TensorType):
+                yield f"{_label(node)}: '{value.name}' is {value.type}, not a tensor"
+            elif value.dtype is None:
+                yield f"{_label(node)}: the dtype of '{value.name}' cannot be inferred"
+            elif value.dtype == ir.DataType.STRING:
+                yield f"{_label(node)}: '{value.name}' holds strings"
+            elif (size := _static_bytes(value)) > MAX_VALUE_BYTES:
+                yield f"{_label(node)}: '{value.name}' would take {size / 2**30:.0f} GiB"
+
+
+def _static_bytes(value: ir.Value) -> int:
+    shape = static_shape(value)
+    if shape is None or value.dtype is None:
+        return 0
+    elements = 1
+    for dim in shape:
+        elements *= dim
+    return elements * value.dtype.bitwidth // 8
+
+
+def _run_checker(model: Model) -> None:
+    try:
+        onnx.checker.check_model(light_proto(model))
+    except onnx.checker.ValidationError as cause:
+        raise ModelError(
+            f"{model.source or 'the model'} is not valid ONNX; onnx.checker says: "
+            f"{str(cause).strip()}"
+        ) from cause
+
+
+def _label(node: ir.Node) -> str:
+    out = next((value.name for value in node.outputs if value.name), "?")
+    return f"{node.op_type} '{node.name or out}'"
+
+
+def _refuse(model: Model, faults: list[str]) -> None:
+    if faults:
+        raise UnsupportedModel(
+            _listed(model, "cannot be compressed", faults), details={"faults": faults}
+        )
+
+
+def _listed(model: Model, what: str, faults: list[str]) -> str:
+    shown = [f"  {fault}" for fault in faults[:_LISTED]]
+    if len(faults) > _LISTED:
+        shown.append(f"  ... and {len(faults) - _LISTED} more")
+    return f"{model.source or 'the model'} {what}; {len(faults)} fault(s):\n" + "\n".join(shown)

@@ -1,0 +1,74 @@
+"""What a pass is: a frozen, validated value that you can call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as _checked
+
+from edgebm.ir.model import Model
+
+Feeds = Mapping[str, NDArray[Any]]
+STRICT = ConfigDict(extra="forbid", strict=True)
+step = _checked(frozen=True, kw_only=True, config=STRICT)
+
+
+class Samples(Protocol):
+    """Calibration samples: sized, and read again from the start by each `feeds()`."""
+
+    def __len__(self) -> int: ...
+
+    def feeds(self, start: int = 0, stop: int | None = None) -> Iterable[Feeds]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A node a pass left alone, and why. Skips are results, not log lines."""
+
+    step: str
+    node: str
+    reason: str
+
+
+def _no_progress(step: str, done: int, total: int) -> None:
+    """Default for `Context.progress`: say nothing."""
+
+
+@dataclass(slots=True)
+class Context:
+    """Everything a pass may use besides the model. Made once per run; there are no globals.
+
+    `weight_bits` is what the target's integer kernels take without overflow; `observe` names
+    the values of a model that some engine of the target would quantize; `is_ignored` is the
+    user's `--ignored`.
+    """
+
+    samples: Samples | None = None
+    weight_bits: int = 8
+    observe: Callable[[Model], frozenset[str]] = lambda model: frozenset()
+    is_ignored: Callable[[str, str], bool] = lambda name, op_type: False
+    seed: int = 0
+    skips: list[Skip] = field(default_factory=list)
+    progress: Callable[[str, int, int], None] = _no_progress
+
+    def skip(self, step: Pass, node: str | None, reason: str) -> None:
+        """Record that `step` left `node` as it was."""
+        self.skips.append(Skip(step.kind, node or "?", reason))
+
+
+class Pass(Protocol):
+    """`pass(model, ctx)` owns `model`: it may edit it, and must return a valid one.
+
+    `needs_samples` says whether it reads `ctx.samples`.
+    """
+
+    needs_samples: ClassVar[bool]
+
+    @property
+    def kind(self) -> str: ...
+
+    def __call__(self, model: Model, ctx: Context, /) -> Model: ...

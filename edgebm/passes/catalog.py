@@ -1,0 +1,16 @@
+"""Every pass a recipe can name. Adding a pass is one import and one line here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from edgebm.passes.fold_batchnorm import FoldBatchNorm
+from edgebm.passes.quantize_activations import QuantizeActivations
+from edgebm.passes.quantize_weights import QuantizeWeights
+
+AnyStep = Annotated[
+    FoldBatchNorm | QuantizeWeights | QuantizeActivations,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,71 @@
+"""Decide how constant weights become integers; leave the float weights as they are."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import onnx_ir as ir
+from pydantic import Field
+
+from edgebm.errors import PassError
+from edgebm.ir.annotate import set_quant
+from edgebm.ir.edit import const
+from edgebm.ir.model import Model
+from edgebm.ir.traits import MATMULS, RECURRENT, channel_axis, weight_index
+from edgebm.passes.base import Context, step
+from edgebm.quant.params import symmetric_params
+
+_SMALL_TABLE = 4096  # elements; below, int8 saves nothing worth a Gather and a multiply
+
+
+@step
+class QuantizeWeights:
+    """Symmetric parameters, one scale per output channel, from the largest magnitude.
+
+    Covers Conv, ConvTranspose (per tensor when grouped), Gemm, MatMul with a constant right
+    operand, and embedding tables (one scale per row, weight only). `bits` left out means what
+    the target's kernels take: 8, or 7 where products of two 8-bit numbers overflow (x86
+    without VNNI: runtimes sum pairs of them in 16 bits).
+
+    Source:
+        Krishnamoorthi 2018, arXiv:1806.08342, section 2.2.
+    """
+
+    kind: Literal["quantize_weights"] = "quantize_weights"
+    needs_samples: ClassVar[bool] = False
+    bits: Annotated[int, Field(ge=2, le=8)] | None = None
+
+    def __call__(self, model: Model, ctx: Context, /) -> Model:
+        nodes = [n for n in model.nodes() if n.op_type in MATMULS | RECURRENT | {"Gather"}]
+        for done, node in enumerate(nodes):
+            ctx.progress(self.kind, done, len(nodes))
+            reason = self._decide(node, ctx)
+            if reason:
+                ctx.skip(self, node.name, reason)
+        ctx.progress(self.kind, len(nodes), len(nodes))
+        return model
+
+    def _decide(self, node: ir.Node, ctx: Context) -> str:
+        """Annotate one node's weight; return why not, or an empty string."""
+        if node.op_type in RECURRENT:
+            return f"{node.op_type} runs in float"
+        index = weight_index(node)
+        if index is None:
+            return ""  # an activation product, or a Gather that is no embedding
+        if ctx.is_ignored(node.name or "", node.op_type):
+            return "it is on the ignored list"
+        value = node.inputs[index]
+        weight = const(value)
+        assert value is not None
+        assert weight is not None
+        if node.op_type == "Gather" and weight.size < _SMALL_TABLE:
+            return f"the table has only {weight.size} elements"
+        if weight.ndim < 2:
+            return "the weight is a vector"
+        # A table is looked up and never multiplied in int8, so nothing can overflow.
+        bits = 8 if node.op_type == "Gather" else self.bits or ctx.weight_bits
+        try:
+            set_quant(value, symmetric_params(weight, bits=bits, axis=channel_axis(node)))
+        except ValueError as cause:
+            raise PassError(str(cause), step=self.kind, node=node.name or "?") from cause
+        return ""

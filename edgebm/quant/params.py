@@ -1,0 +1,131 @@
+"""Scale and zero point arithmetic. Pure numpy; no graph, no target, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The float interval [low, high] that an activation's integers shall cover."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuantParams:
+    """How one tensor is quantized: `q = clip(round(x / scale) + zero_point, qmin, qmax)`.
+
+    `scale` (float32) and `zero_point` (int32) have shape `[]` (per tensor) or `[C]` (per
+    channel along `axis`). They are a decision, not a graph node: Q/DQ nodes appear only
+    when a backend lowers the model.
+    """
+
+    bits: int
+    signed: bool
+    scale: F32
+    zero_point: NDArray[np.int32]
+    axis: int | None = None
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer. Signed grids are narrow, so that -x and +x round alike."""
+        return -(2 ** (self.bits - 1) - 1) if self.signed else 0
+
+    @property
+    def qmax(self) -> int:
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+
+def symmetric_params(
+    weight: NDArray[Any], *, bits: int, axis: int | None, peak: NDArray[Any] | None = None
+) -> QuantParams:
+    """Choose symmetric parameters from the largest magnitude.
+
+    Args:
+        weight: float, any rank. Not modified.
+        bits: 2 to 16.
+        axis: channel axis for one scale per channel; None for one in all.
+        peak: magnitudes to use in place of the largest, shape `[weight.shape[axis]]` or `[]`.
+
+    Returns:
+        Parameters with scale of shape `[weight.shape[axis]]`, or `[]` if axis is None. A
+        channel that is all zeros gets scale 1, so no scale is ever 0.
+
+    Raises:
+        ValueError: `weight` has a NaN or an infinity.
+
+    Source:
+        Krishnamoorthi 2018, arXiv:1806.08342, section 2.2.
+    """
+    if not np.isfinite(weight).all():
+        raise ValueError("weight has NaN or infinite values")
+    if peak is None:
+        others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
+        peak = np.abs(weight).max(axis=others, initial=0.0)
+    scale = np.where(peak > _SMALLEST_SCALE, peak / (2 ** (bits - 1) - 1), 1.0).astype(np.float32)
+    return QuantParams(bits, signed=True, scale=scale, zero_point=_zeros(scale), axis=axis)
+
+
+def range_params(span: Range, *, bits: int, signed: bool) -> QuantParams:
+    """Choose per-tensor parameters that cover `span`, with 0.0 exactly on the grid.
+
+    An unsigned grid gets a zero point (asymmetric); a signed one is symmetric.
+
+    Args:
+        span: interval to cover; it is widened to contain 0.0.
+        bits: 2 to 16.
+        signed: False for [0, 2**bits - 1], True for the narrow signed grid.
+
+    Source:
+        Jacob et al. 2018, arXiv:1712.05877, section 2.1 and 3.
+    """
+    low, high = min(span.low, 0.0), max(span.high, 0.0)
+    if signed:
+        return symmetric_params(np.array([low, high], np.float32), bits=bits, axis=None)
+    scale = np.float32((high - low) / (2**bits - 1))
+    if not np.isfinite(scale):
+        raise ValueError(f"range [{span.low}, {span.high}] is not finite")
+    if scale <= _SMALLEST_SCALE:
+        scale = np.float32(1.0)
+    zero = np.clip(np.rint(-low / scale), 0, 2**bits - 1)
+    return QuantParams(
+        bits, signed=False, scale=np.asarray(scale), zero_point=np.asarray(zero, np.int32)
+    )
+
+
+def quantize(x: NDArray[Any], params: QuantParams) -> NDArray[np.int32]:
+    """The integers `x` becomes under `params` (same shape)."""
+    scale, zero = _spread(params.scale, x, params), _spread(params.zero_point, x, params)
+    return np.asarray(np.clip(np.rint(x / scale) + zero, params.qmin, params.qmax), np.int32)
+
+
+def dequantize(q: NDArray[Any], params: QuantParams) -> F32:
+    """The float32 values that the integers `q` stand for (same shape)."""
+    scale, zero = _spread(params.scale, q, params), _spread(params.zero_point, q, params)
+    return np.asarray((q - zero) * scale, np.float32)
+
+
+def fake_quantize(x: NDArray[Any], params: QuantParams) -> F32:
+    """Round `x` to the grid of `params` and come back to float32 (same shape)."""
+    return dequantize(quantize(x, params), params)
+
+
+def _zeros(scale: F32) -> NDArray[np.int32]:
+    return np.zeros(scale.shape, np.int32)
+
+
+def _spread(per_channel: NDArray[Any], x: NDArray[Any], params: QuantParams) -> NDArray[Any]:
+    """Shape [C] to [1, .., C, .., 1], so that it broadcasts against `x`."""
+    shape = [1] * x.ndim
+    if params.axis is not None:
+        shape[params.axis] = -1
+    return per_channel.reshape(shape)

@@ -1,0 +1,73 @@
+"""Recipes: the steps of a compression and what they leave to measurement, as YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from edgebm.data.preprocess import Preprocess
+from edgebm.errors import RecipeError
+from edgebm.passes.base import STRICT
+from edgebm.passes.catalog import AnyStep
+from edgebm.yaml_file import YamlKind
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """What to do with a model.
+
+    `steps` run in this order. `precisions` are those in which layers that stay float may
+    run; the target must have them too, and the fastest that keeps the accuracy wins.
+    `subset_size` is how many samples calibrate. `preprocess` says how images become arrays.
+    Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
+    method's.
+    """
+
+    version: Literal[1]
+    name: str = ""
+    description: str = ""
+    steps: tuple[AnyStep, ...]
+    precisions: Annotated[tuple[Literal["f32", "bf16"], ...], Field(min_length=1)] = (
+        "f32",
+        "bf16",
+    )
+    subset_size: Annotated[int, Field(ge=1)] = 300
+    preprocess: Preprocess | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.precisions)) != len(self.precisions):
+            raise ValueError("precisions lists a precision twice")
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether some step calibrates on samples."""
+        return any(step.needs_samples for step in self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key with its value, defaults included, in plain JSON types."""
+        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return plain
+
+
+_ADAPTER = TypeAdapter(Recipe)
+_KIND = YamlKind("recipe", "_recipes", "recipes", _ADAPTER, RecipeError)
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come along, sorted."""
+    return _KIND.names()
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe by name, or from a YAML file of your own; its name is the file's if not given.
+
+    Raises:
+        RecipeError: no such recipe (the nearest name is suggested), or every fault of the
+            file at once, each with its line.
+    """
+    path = _KIND.find(name_or_path)
+    tree, raw = _KIND.parse(path)
+    return _KIND.check(path, tree, {"name": path.stem, **raw})

@@ -1,0 +1,113 @@
+"""Facts about this processor: instruction sets, name, and how many threads may run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+_X86 = (
+    "sse4_2", "f16c", "fma", "avx", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
+    "avx512_bf16", "avx512_fp16", "avx_vnni", "avx_vnni_int8", "amx_tile", "amx_int8", "amx_bf16",
+)  # fmt: skip
+# Linux names on the left, the names people use on the right.
+_ARM = {"asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "bf16": "bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
+_ARM_PARTS = {
+    "0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd42": "Cortex-A78AE",
+    "0xd49": "Neoverse-N2", "0xd4f": "Neoverse-V2", "0xd83": "Neoverse-V3AE",
+}  # fmt: skip
+
+
+def arch() -> str:
+    """The instruction set in one spelling: "x86_64", "aarch64", or what the machine says."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+@lru_cache(maxsize=1)
+def cpu_features() -> frozenset[str]:
+    """Instruction set extensions that matter to inference, for example "avx2" or "dotprod"."""
+    return parse_features(_read(_CPUINFO), arch())
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """The processor's name for people."""
+    return parse_name(_read(_CPUINFO)) or arch()
+
+
+def parse_features(cpuinfo: str, machine: str) -> frozenset[str]:
+    """Read the features of `machine` from the text of `/proc/cpuinfo`.
+
+    Only what every core has counts: a thread may run on any of them.
+    """
+    key = "flags" if machine == "x86_64" else "Features"
+    lines = re.findall(rf"^{key}\s*:(.*)$", cpuinfo, re.MULTILINE)
+    common = set.intersection(*(set(line.split()) for line in lines)) if lines else set()
+    if machine == "aarch64":
+        return frozenset({"neon"} | {_ARM[flag] for flag in common & set(_ARM)})
+    return frozenset(common & set(_X86))
+
+
+def parse_name(cpuinfo: str) -> str:
+    """The model name in the text of `/proc/cpuinfo`, or an empty string."""
+    for key in ("model name", "Model"):
+        if found := re.search(rf"^{key}\s*:\s*(.+)$", cpuinfo, re.MULTILINE):
+            return " ".join(found.group(1).split())
+    part = re.search(r"^CPU part\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
+    return _ARM_PARTS.get(part.group(1), "") if part else ""
+
+
+def usable_threads(root: Path = Path("/")) -> int:
+    """Threads that can run at once: the affinity mask, cut by a cgroup CPU quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = cgroup_cpus(root)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def cgroup_cpus(root: Path = Path("/")) -> float | None:
+    """CPUs allowed by the quota of this process's cgroup (v2, else v1); None without one."""
+    groups = _read(root / "proc/self/cgroup")
+    found: list[float] = []
+    for line in groups.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            found += _quotas(root / "sys/fs/cgroup", path, _v2_quota)
+        elif "cpu" in controllers.split(","):
+            found += _quotas(root / "sys/fs/cgroup" / controllers, path, _v1_quota)
+            found += _quotas(root / "sys/fs/cgroup/cpu", path, _v1_quota)
+    return min(found, default=None)
+
+
+def _quotas(base: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
+    """A limit holds for everything below it, so every parent counts."""
+    parts = [part for part in path.split("/") if part not in {"", ".."}]
+    folders = [base.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+    return [quota for folder in folders if (quota := read(folder)) is not None]
+
+
+def _v2_quota(folder: Path) -> float | None:
+    quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def _v1_quota(folder: Path) -> float | None:
+    quota = _read(folder / "cpu.cfs_quota_us").strip()
+    period = _read(folder / "cpu.cfs_period_us").strip()
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,159 @@
+"""One small protocol over the vendor runtimes. A vendor module is imported when it is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
+from edgebm.spec import EngineConfig, Shapes, TensorSpec
+
+Files = Mapping[str, bytes]
+Arrays = tuple[NDArray[Any], ...]
+RUNTIMES = ("openvino", "onnxruntime")
+_REPORTER = "openvino_telemetry"
+# Vendors ask for cache-line or vector alignment before they use a buffer without a copy.
+_ALIGNMENT = 64
+
+
+class Request(Protocol):
+    """One set of pre-bound tensors for one set of input shapes; used by one thread at a time.
+
+    Write `inputs` in place, call `infer`, read `outputs`: they are valid until the next call.
+    """
+
+    @property
+    def inputs(self) -> Arrays: ...
+
+    @property
+    def outputs(self) -> Arrays: ...
+
+    def infer(self) -> None: ...
+
+
+class Engine(Protocol):
+    """A compiled artifact. Tensors have the names, order and dtypes of the model's face."""
+
+    runtime: str
+    version: str
+
+    def request(self, shapes: Shapes) -> Request:
+        """A new request for inputs of these shapes; a static copy is used where there is one."""
+        ...
+
+    def executed(self) -> dict[str, int]:
+        """Layers that really run, by precision; empty where the runtime cannot say."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_engine(
+    runtime: str,
+    files: Files,
+    config: EngineConfig,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> Engine:
+    """Compile an artifact.
+
+    Raises:
+        BackendUnavailable: the vendor package is missing or does not load.
+        BackendFailed: the vendor refused the artifact, or its inputs and outputs are not these.
+    """
+    if runtime == "openvino":
+        from edgebm.runtime.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(files, config, inputs, outputs)
+    if runtime == "onnxruntime":
+        from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(files, config, inputs, outputs)
+    raise BackendUnavailable(
+        f"this edgebm has no engine for the runtime {runtime!r}",
+        hint=f"it has: {', '.join(RUNTIMES)}",
+    )
+
+
+def import_vendor(package: str) -> ModuleType:
+    """Import a vendor package without its usage reports, or say why it cannot be imported.
+
+    ONNX Runtime and OpenVINO both send a report over the network when they are imported, and
+    write an identity below the home folder. A user who wants the first sets
+    `ORT_DISABLE_TELEMETRY=0`. A package that the program imported before stays as it is.
+
+    Raises:
+        BackendUnavailable: with the pip command, or with the loader's own words.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        with _without(_REPORTER):
+            return importlib.import_module(package)
+    except ModuleNotFoundError as cause:
+        if cause.name == package:
+            raise BackendUnavailable(
+                f"{package} is not installed", hint=f"pip install 'edgebm[{package}]'"
+            ) from cause
+        raise BackendUnavailable(f"{package} lacks a package: {cause}") from cause
+    except Exception as cause:  # a broken native library raises whatever its loader raises
+        raise BackendUnavailable(
+            f"{package} is installed but does not load: {type(cause).__name__}: {cause}",
+            hint="edgebm doctor",
+        ) from cause
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Make `import module` fail inside the block; OpenVINO then takes its own silent stub."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(module, None)
+
+
+def vendor_error(name: str, doing: str, cause: BaseException) -> BackendFailed | ResourceError:
+    """The one wrapping of a vendor exception; raise it `from` the original."""
+    text = " ".join(str(cause).split())
+    message = f"{name} failed {doing}: {text[:600] or type(cause).__name__}"
+    if isinstance(cause, MemoryError):
+        return ResourceError(message)
+    return BackendFailed(message, details={"vendor": name, "exception": type(cause).__name__})
+
+
+def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An uninitialised C-contiguous array that starts at a multiple of 64 bytes."""
+    count = 1
+    for size in shape:
+        count *= size
+    raw = np.empty(count * dtype.itemsize + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def shape_key(shapes: Shapes, inputs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...]:
+    """Input shapes in the order of the face, to look a request up by."""
+    return tuple(tuple(shapes[spec.name]) for spec in inputs)
+
+
+def check_face(vendor: str, kind: str, specs: Sequence[TensorSpec], found: Sequence[str]) -> None:
+    """Refuse an artifact without the inputs or outputs of the face.
+
+    Raises:
+        BackendFailed: lists what is missing and what there is.
+    """
+    if missing := [spec.name for spec in specs if spec.name not in found]:
+        raise BackendFailed(
+            f"{vendor}: the artifact has no {kind} {missing}, it has {sorted(found)}"
+        )

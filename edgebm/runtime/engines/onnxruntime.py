@@ -1,0 +1,181 @@
+"""ONNX Runtime on the CPU, called through IO binding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgebm.errors import BackendFailed
+from edgebm.runtime.cpu import arch
+from edgebm.runtime.engines import (
+    Arrays,
+    Files,
+    Request,
+    aligned_empty,
+    check_face,
+    import_vendor,
+    shape_key,
+    vendor_error,
+)
+from edgebm.spec import EngineConfig, Shapes, TensorSpec
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64")},
+    **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64")},
+}
+_BF16_KEY = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+
+
+class OnnxRuntimeEngine:
+    """`model.onnx` as one session for free shapes and one for each static set."""
+
+    runtime = "onnxruntime"
+
+    def __init__(
+        self,
+        files: Files,
+        config: EngineConfig,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+    ) -> None:
+        self._ort = import_vendor("onnxruntime")
+        self.version = str(self._ort.__version__)
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._name = f"onnxruntime {self.version}"
+        self._config = config
+        model = files["model.onnx"]
+        self._free = self._open(model, {})
+        self._check(self._free)
+        self._static = {
+            shape_key(shapes, inputs): self._open(model, _axis_sizes(shapes, inputs))
+            for shapes in config.static_shapes
+        }
+
+    def request(self, shapes: Shapes) -> Request:
+        session = self._static.get(shape_key(shapes, self._inputs), self._free)
+        try:
+            return _Request(self, session, shapes)
+        except Exception as cause:
+            raise vendor_error(self._name, f"binding {dict(shapes)}", cause) from cause
+
+    def executed(self) -> dict[str, int]:
+        """Empty: the runtime tells what it really runs only in a profile file."""
+        return {}
+
+    def close(self) -> None:
+        self._free = None
+        self._static = {}
+
+    def _open(self, model: bytes, sizes: Mapping[str, int]) -> Any:
+        options = self._options()
+        for axis, size in sizes.items():
+            options.add_free_dimension_override_by_name(axis, size)
+        try:
+            return self._ort.InferenceSession(
+                model, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as cause:
+            raise vendor_error(self._name, "opening model.onnx", cause) from cause
+
+    def _options(self) -> Any:
+        ort, config = self._ort, self._config
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = config.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        settings = dict(config.settings)
+        # Without fusion the integer layers are computed in float, as the Q/DQ nodes say: the
+        # answers of a processor with wider integer instructions than this one.
+        if settings.pop("emulate", "0") == "1":
+            settings["session.disable_quant_qdq"] = "1"
+        if config.precision == "bf16" and arch() == "aarch64":
+            settings[_BF16_KEY] = "1"
+        elif config.precision != "f32":
+            raise BackendFailed(f"{self._name} has no float precision {config.precision!r} here")
+        for key, value in settings.items():
+            options.add_session_config_entry(key, value)
+        return options
+
+    def _check(self, session: Any) -> None:
+        found = {arg.name: arg.type for arg in (*session.get_inputs(), *session.get_outputs())}
+        check_face(self._name, "input", self._inputs, [a.name for a in session.get_inputs()])
+        check_face(self._name, "output", self._outputs, [a.name for a in session.get_outputs()])
+        wrong = [
+            f"{spec} is {found[spec.name]}"
+            for spec in (*self._inputs, *self._outputs)
+            if _DTYPES.get(found[spec.name]) != spec.dtype
+        ]
+        if wrong:
+            raise BackendFailed(f"{self._name}: the artifact has other dtypes: {'; '.join(wrong)}")
+
+
+class _Request:
+    __slots__ = ("_binding", "_fixed", "_free", "_name", "_ready", "_run", "inputs")
+
+    def __init__(self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes) -> None:
+        self._name = engine._name  # noqa: SLF001 - one module
+        self._run = session.run_with_iobinding
+        self._binding = session.io_binding()
+        made = []
+        for spec in engine._inputs:  # noqa: SLF001
+            array = aligned_empty(shapes[spec.name], np.dtype(spec.dtype))
+            array.fill(0)
+            pointer = array.ctypes.data
+            self._binding.bind_input(spec.name, "cpu", 0, array.dtype.type, array.shape, pointer)
+            made.append(array)
+        self.inputs: Arrays = tuple(made)
+        known = {arg.name: arg.shape for arg in session.get_outputs()}
+        self._fixed: list[Any] = []
+        self._free: list[tuple[int, str]] = []
+        for index, spec in enumerate(engine._outputs):  # noqa: SLF001
+            self._bind_output(index, spec, known[spec.name])
+        self._ready: Arrays | None = None if self._free else tuple(self._fixed)
+
+    def _bind_output(self, index: int, spec: TensorSpec, shape: Sequence[Any]) -> None:
+        # A rank-0 output and one of unknown rank both show an empty shape; the face decides.
+        if all(isinstance(dim, int) for dim in shape) and len(shape) == len(spec.shape):
+            array = aligned_empty(shape, np.dtype(spec.dtype))
+            pointer = array.ctypes.data
+            self._binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, pointer)
+            self._fixed.append(array)
+        else:
+            self._binding.bind_output(spec.name, "cpu")
+            self._fixed.append(None)
+            self._free.append((index, spec.name))
+
+    @property
+    def outputs(self) -> Arrays:
+        if self._ready is not None:
+            return self._ready
+        values = self._binding.get_outputs()
+        return tuple(
+            values[index].numpy() if array is None else array
+            for index, array in enumerate(self._fixed)
+        )
+
+    def infer(self) -> None:
+        try:
+            # An output that ONNX Runtime allocated stays bound and must not be written again: its
+            # size was that of the last call.
+            for _, name in self._free:
+                self._binding.bind_output(name, "cpu")
+            self._run(self._binding)
+        except Exception as cause:
+            raise vendor_error(self._name, "running", cause) from cause
+
+
+def _axis_sizes(shapes: Shapes, inputs: Sequence[TensorSpec]) -> dict[str, int]:
+    return {
+        dim: size
+        for spec in inputs
+        for dim, size in zip(spec.shape, shapes[spec.name], strict=True)
+        if isinstance(dim, str)
+    }

@@ -1,0 +1,205 @@
+"""OpenVINO on the CPU, called through tensors bound once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.errors import BackendFailed
+from edgebm.runtime.engines import (
+    Arrays,
+    Files,
+    Request,
+    aligned_empty,
+    check_face,
+    import_vendor,
+    shape_key,
+    vendor_error,
+)
+from edgebm.spec import EngineConfig, Shapes, TensorSpec
+
+# These move data or run once, when weights are packed.
+_NOT_LAYERS = frozenset(
+    {"Input", "Output", "Const", "Reorder", "Convert", "Reshape", "Transpose", "ShapeOf"}
+)
+# Other precisions, such as i32, belong to shape arithmetic.
+_PRECISIONS = {
+    "f32": "f32", "f16": "f16", "bf16": "bf16", "i8": "int8", "u8": "int8", "i4": "int4",
+    "u4": "int4",
+}  # fmt: skip
+
+
+class OpenVinoEngine:
+    """IR (`model.xml`, `model.bin`) or `model.onnx`, read from memory; no cache is used.
+
+    One compiled model serves free shapes; each static set has a reshaped copy of its own.
+    """
+
+    runtime = "openvino"
+
+    def __init__(
+        self,
+        files: Files,
+        config: EngineConfig,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+    ) -> None:
+        self._ov = import_vendor("openvino")
+        self.version = str(self._ov.__version__).partition("-")[0]
+        self._name = f"openvino {self.version}"
+        self._inputs, self._outputs = tuple(inputs), tuple(outputs)
+        self._options = _options(config)
+        try:
+            core = self._ov.Core()
+            model = _read(core, files)
+            self._free = core.compile_model(model, "CPU", self._options)
+            self._static = {}
+            for shapes in config.static_shapes:
+                copy = model.clone()
+                copy.reshape({name: list(shape) for name, shape in shapes.items()})
+                compiled = core.compile_model(copy, "CPU", self._options)
+                self._static[shape_key(shapes, inputs)] = compiled
+        except Exception as cause:
+            raise vendor_error(self._name, "opening the artifact", cause) from cause
+        self._check()
+
+    def request(self, shapes: Shapes) -> Request:
+        compiled = self._static.get(shape_key(shapes, self._inputs), self._free)
+        try:
+            return _Request(self, compiled, shapes)
+        except Exception as cause:
+            raise vendor_error(self._name, f"binding {dict(shapes)}", cause) from cause
+
+    def executed(self) -> dict[str, int]:
+        """Read from the runtime's own graph: of the first static copy, else of the free one."""
+        compiled = next(iter(self._static.values()), self._free)
+        counts: Counter[str] = Counter()
+        for node in compiled.get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            kind, precision = _info(info, "layerType"), _info(info, "runtimePrecision")
+            if kind not in _NOT_LAYERS and precision in _PRECISIONS:
+                counts[_PRECISIONS[precision]] += 1
+        return dict(sorted(counts.items()))
+
+    def close(self) -> None:
+        self._free = None
+        self._static = {}
+
+    def _check(self) -> None:
+        check_face(self._name, "input", self._inputs, _names(self._free.inputs))
+        check_face(self._name, "output", self._outputs, _names(self._free.outputs))
+        if len(self._free.inputs) != len(self._inputs):
+            raise BackendFailed(
+                f"{self._name}: the artifact has {len(self._free.inputs)} inputs, the manifest "
+                f"{len(self._inputs)}"
+            )
+
+
+class _Request:
+    """Face arrays, and where OpenVINO wants another dtype, its own arrays beside them."""
+
+    __slots__ = (
+        "_after", "_before", "_fixed", "_infer", "_name", "_ready", "_request", "_specs", "inputs"
+    )  # fmt: skip
+
+    def __init__(self, engine: OpenVinoEngine, compiled: Any, shapes: Shapes) -> None:
+        tensor = engine._ov.Tensor  # noqa: SLF001 - one module
+        self._name = engine._name  # noqa: SLF001
+        self._request = compiled.create_infer_request()
+        self._infer = self._request.infer
+        self._before: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        made = []
+        for spec in engine._inputs:  # noqa: SLF001
+            port = _port(compiled.inputs, spec.name)
+            array = aligned_empty(shapes[spec.name], np.dtype(spec.dtype))
+            array.fill(0)
+            bound = _matching(array, compiled.inputs[port].element_type.to_dtype())
+            if bound is not array:
+                self._before.append((bound, array))
+            self._request.set_input_tensor(port, tensor(bound, shared_memory=True))
+            made.append(array)
+        self.inputs: Arrays = tuple(made)
+        self._specs = [
+            (_port(compiled.outputs, spec.name), np.dtype(spec.dtype))
+            for spec in engine._outputs  # noqa: SLF001
+        ]
+        self._fixed: list[NDArray[Any] | None] = []
+        self._after: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        for port, dtype in self._specs:
+            self._fixed.append(self._bind_output(compiled.outputs[port], port, dtype, tensor))
+        bound = tuple(array for array in self._fixed if array is not None)
+        self._ready: Arrays | None = bound if len(bound) == len(self._fixed) else None
+
+    def _bind_output(self, output: Any, port: int, dtype: np.dtype[Any], tensor: Any) -> Any:
+        if output.partial_shape.is_dynamic:
+            return None
+        array = aligned_empty(tuple(output.shape), dtype)
+        bound = _matching(array, output.element_type.to_dtype())
+        if bound is not array:
+            self._after.append((array, bound))
+        self._request.set_output_tensor(port, tensor(bound, shared_memory=True))
+        return array
+
+    @property
+    def outputs(self) -> Arrays:
+        if self._ready is not None:
+            return self._ready
+        return tuple(
+            self._fetch(*spec) if array is None else array
+            for spec, array in zip(self._specs, self._fixed, strict=True)
+        )
+
+    def _fetch(self, port: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        data: NDArray[Any] = self._request.get_output_tensor(port).data
+        return data.astype(dtype, copy=False)
+
+    def infer(self) -> None:
+        for theirs, ours in self._before:
+            np.copyto(theirs, ours, casting="unsafe")
+        try:
+            self._infer(share_outputs=True)
+        except Exception as cause:
+            raise vendor_error(self._name, "running", cause) from cause
+        for ours, theirs in self._after:
+            np.copyto(ours, theirs, casting="unsafe")
+
+
+def _options(config: EngineConfig) -> dict[str, str]:
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": config.precision,
+        "NUM_STREAMS": "1",
+        # Pinning costs two system calls per inference and piles processes up on the same cores.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    if config.threads:
+        options["INFERENCE_NUM_THREADS"] = str(config.threads)
+    return {**options, **config.settings}
+
+
+def _read(core: Any, files: Files) -> Any:
+    if "model.xml" in files:
+        return core.read_model(files["model.xml"], files["model.bin"])
+    return core.read_model(files["model.onnx"], b"")
+
+
+def _names(ports: Sequence[Any]) -> list[str]:
+    return [name for port in ports for name in port.names]
+
+
+def _port(ports: Sequence[Any], name: str) -> int:
+    return next(index for index, port in enumerate(ports) if name in port.names)
+
+
+def _matching(array: NDArray[Any], wanted: Any) -> NDArray[Any]:
+    dtype = np.dtype(wanted)
+    return array if array.dtype == dtype else aligned_empty(array.shape, dtype)
+
+
+def _info(info: Any, key: str) -> str:
+    value = info[key] if key in info else ""  # noqa: SIM401 - the vendor's map has no get
+    return str(getattr(value, "value", value))

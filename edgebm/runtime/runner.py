@@ -1,0 +1,248 @@
+"""A loaded bundle that answers: our checks, pre-bound vendor tensors, answers the caller owns."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.errors import Closed, DeadlineExceeded, ForkedUse, UsageError
+from edgebm.runtime.bench import Timing, time_calls
+from edgebm.runtime.buffers import check_buffers, fill_buffers
+from edgebm.runtime.checks import MISSING, Arrays, Face, raise_faults
+from edgebm.runtime.engines import Engine
+from edgebm.runtime.slots import Slot
+from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
+
+Outputs = dict[str, NDArray[Any]]
+Lane = deque[Slot]
+_MAX_SHAPES = 16
+_MAX_IDLE = 32
+# Asking the kernel for the process id in every call would cost a tenth of a small model.
+_LIVE: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+class Session:
+    """A bundle ready to answer, made by `load`. Threads may share it.
+
+    `inputs`, `outputs` and `states` describe the face of the model.
+    """
+
+    def __init__(self, manifest: Manifest, engine: Engine, report: dict[str, Any]) -> None:
+        self.inputs: tuple[TensorSpec, ...] = manifest.inputs
+        self.outputs: tuple[TensorSpec, ...] = manifest.outputs
+        self.states: tuple[StateSpec, ...] = manifest.states
+        self._face = Face(manifest)
+        self._dtypes = self._face.dtypes
+        self._output_names = tuple(spec.name for spec in manifest.outputs)
+        self._engine: Engine | None = engine
+        self._forked = False
+        self._unusable = False
+        self._lanes: dict[tuple[tuple[int, ...], ...], Lane] = {}
+        self._kept = 0
+        self._lock = threading.Lock()
+        self._example: Mapping[str, NDArray[Any]] | None = None
+        self._report = report
+        _LIVE.add(self)
+
+    def run(
+        self,
+        inputs: Any = MISSING,
+        /,
+        *,
+        out: Mapping[str, NDArray[Any]] | None = None,
+        deadline_ms: float | None = None,
+        **named: NDArray[Any],
+    ) -> Outputs:
+        """Answer one call: `run(x)`, `run({"image": x})` or `run(image=x)`.
+
+        Args:
+            inputs: an array for a model with one input, or a mapping from name to array.
+            out: arrays to write outputs to, returned in place of new ones. Names that are left
+                out get new arrays. Each must have the shape and dtype of its output.
+            deadline_ms: milliseconds after which the answer is worthless. A call without time
+                left is not started; a late answer raises.
+            named: inputs by keyword.
+
+        Returns:
+            Outputs by name, in the order of `outputs`. The arrays belong to the caller.
+
+        Raises:
+            InputError: a sub-class says what is wrong with the inputs or with `out`.
+            DeadlineExceeded: no time was left, or the answer came late.
+            Closed, ForkedUse: the session cannot be used here.
+            BackendFailed: the vendor runtime raised.
+        """
+        if deadline_ms is not None:
+            return self._run_timed(inputs, out, deadline_ms, named)
+        return self._run(inputs, out, named)
+
+    def _run(
+        self, inputs: Any, out: Mapping[str, NDArray[Any]] | None, named: Mapping[str, Any]
+    ) -> Outputs:
+        if self._unusable:
+            self._refuse()
+        arrays = self._face.pick(inputs, named)
+        lane = self._lane(arrays)
+        if lane is None:
+            arrays, lane = self._admit(arrays)
+        if out is not None:
+            check_buffers(out, self.outputs)
+        try:
+            slot = lane.pop()
+        except IndexError:
+            slot = self._slot(arrays)
+        for bound, array in zip(slot.inputs, arrays):  # noqa: B905 - equal lengths; this is hot
+            bound[...] = array
+        if slot.suspicious() and (faults := self._face.value_faults(slot.inputs)):
+            lane.append(slot)
+            raise_faults(faults)
+        # A request that raised is not used again.
+        slot.request.infer()
+        try:
+            found = zip(self._output_names, slot.request.outputs)  # noqa: B905 - as above
+            if out is not None:
+                return fill_buffers(out, found)
+            return {name: array.copy() for name, array in found}
+        finally:
+            lane.append(slot)
+
+    def _run_timed(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline_ms: float,
+        named: Mapping[str, Any],
+    ) -> Outputs:
+        started = time.perf_counter()
+        if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, (int, float)):
+            raise UsageError(f"deadline_ms is {deadline_ms!r}, a number is expected")
+        if math.isnan(deadline_ms) or deadline_ms <= 0:
+            raise DeadlineExceeded(
+                f"not started: deadline_ms is {deadline_ms}", details={"deadline_ms": deadline_ms}
+            )
+        answer = self._run(inputs, out, named)
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+        if elapsed_ms > deadline_ms:
+            raise DeadlineExceeded(
+                f"the answer came after {elapsed_ms:.3f} ms, {deadline_ms} ms were allowed",
+                details={"deadline_ms": deadline_ms, "elapsed_ms": elapsed_ms},
+            )
+        return answer
+
+    def _lane(self, arrays: Sequence[Any]) -> Lane | None:
+        """Idle requests for these shapes; None if the arrays need a closer look."""
+        shapes = []
+        for array, dtype in zip(arrays, self._dtypes):  # noqa: B905 - as above
+            if type(array) is not np.ndarray:
+                return None
+            if array.dtype is not dtype and array.dtype != dtype:
+                return None
+            shapes.append(array.shape)
+        return self._lanes.get(tuple(shapes))
+
+    def _admit(self, values: Sequence[Any]) -> tuple[Arrays, Lane]:
+        """Check arrays that are not plain or have new shapes; make place for their requests."""
+        arrays = self._face.check(values)
+        key = tuple(array.shape for array in arrays)
+        with self._lock:
+            lane = self._lanes.get(key)
+            if lane is None:
+                if len(self._lanes) - self._kept >= _MAX_SHAPES:
+                    # The first ones were made while loading: those are the expected shapes.
+                    self._lanes.pop(list(self._lanes)[self._kept], None)
+                lane = self._lanes[key] = deque(maxlen=_MAX_IDLE)
+        return arrays, lane
+
+    def _slot(self, arrays: Arrays) -> Slot:
+        engine = self._engine
+        if engine is None:
+            self._refuse()
+        shapes = {name: array.shape for name, array in zip(self._face.names, arrays, strict=True)}
+        return Slot(engine.request(shapes), self._face)
+
+    def _refuse(self) -> NoReturn:
+        if self._forked:
+            raise ForkedUse(
+                "the session was loaded in the parent process",
+                hint="load in the child, or start it with the 'spawn' method",
+            )
+        raise Closed("the session is closed", hint="load the bundle again")
+
+    def warm_up(
+        self, static_shapes: Sequence[Shapes], example: Mapping[str, NDArray[Any]] | None
+    ) -> None:
+        """Make the first call as fast as the tenth, for every shape that is known beforehand.
+
+        `example` is kept as the input of `benchmark`.
+        """
+        for shapes in static_shapes:
+            self._run(_zeros(self.inputs, shapes), None, {})
+        if example is not None:
+            self._example = example
+            for _ in range(2):
+                self._run(example, None, {})
+        self._kept = len(self._lanes)
+
+    def report(self) -> dict[str, Any]:
+        """What really runs here: variant, runtime, device, precision, threads, self-test error.
+
+        The value is plain JSON data and belongs to the caller.
+        """
+        return {
+            key: (value.copy() if isinstance(value, (dict, list)) else value)
+            for key, value in self._report.items()
+        }
+
+    def benchmark(self, seconds: float = 5.0) -> Timing:
+        """Time `run` on a golden sample, one call at a time on this thread.
+
+        Raises:
+            UsageError: `seconds` is not positive.
+        """
+        example = self._example
+        if example is None:
+            example = _zeros(self.inputs, self._face.smallest())
+        return time_calls(lambda: self.run(example), seconds=seconds)
+
+    def close(self) -> None:
+        """Give everything back. Calls that are running finish; later ones raise Closed."""
+        self._unusable = True
+        engine, self._engine = self._engine, None
+        self._lanes = {}
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _zeros(
+    inputs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[Any]]:
+    return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in inputs}
+
+
+def _mark_forked() -> None:
+    for session in list(_LIVE):
+        session._forked = session._unusable = True  # noqa: SLF001 - one module
+
+
+os.register_at_fork(after_in_child=_mark_forked)

@@ -1,0 +1,88 @@
+"""What can be shipped: built artifacts, and the ways to run each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edgebm.ir.model import Model
+from edgebm.spec import EngineConfig, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Inputs and outputs of the source model, which every candidate must show."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One built model file set.
+
+    `kind` is "float" or the name of an integer placement ("int8", "int8+attention").
+    `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
+    each other computing node why it was not. `lowered` is the graph the files were built from.
+    """
+
+    runtime: str
+    kind: str
+    files: Mapping[str, bytes]
+    lowered: Model
+    integer_nodes: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.files.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An artifact and how a runtime is asked to run it."""
+
+    artifact: Artifact
+    config: EngineConfig
+
+    @property
+    def precision(self) -> str:
+        """"f32", "bf16", "int8", "int8+bf16", "int8+attention" ..."""
+        kind, rest = self.artifact.kind, self.config.precision
+        if kind == "float":
+            return rest
+        return kind if rest == "f32" else f"{kind}+{rest}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.artifact.runtime}/{self.precision}/t{self.config.threads}"
+
+    @property
+    def answers_id(self) -> str:
+        """Equal for candidates that give the same answers: thread counts do not matter."""
+        return f"{self.artifact.runtime}/{self.precision}"
+
+    @property
+    def is_float_baseline(self) -> bool:
+        """Whether this is the uncompressed f32 model."""
+        return self.artifact.kind == "float" and self.config.precision == "f32"
+
+
+def enumerate_candidates(
+    artifacts: Sequence[Artifact],
+    *,
+    threads: Sequence[int],
+    precisions: Sequence[str],
+    static_shapes: tuple[Mapping[str, tuple[int, ...]], ...],
+) -> list[Candidate]:
+    """Every artifact at every thread count; bf16 where the runtime has it (OpenVINO)."""
+    found = []
+    for artifact in artifacts:
+        allowed = precisions if artifact.runtime == "openvino" else ["f32"]
+        for precision in allowed:
+            for count in threads:
+                config = EngineConfig(
+                    precision=precision, threads=count, static_shapes=tuple(static_shapes)
+                )
+                found.append(Candidate(artifact, config))
+    return found

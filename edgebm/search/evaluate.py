@@ -1,0 +1,109 @@
+"""Score one thing that can be run: a bundle, or a model file in float."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebm.data.batch import Feeds
+from edgebm.data.evaluation import resolve_evaluation
+from edgebm.data.metrics import default_metric, resolve_metric
+from edgebm.data.samples import open_samples
+from edgebm.errors import DataError
+from edgebm.importers import import_model
+from edgebm.ir.face import face as face_of
+from edgebm.runtime.session import load
+from edgebm.search.build import build_float
+from edgebm.search.candidates import Candidate, Face
+from edgebm.search.judge import Run, ticking
+from edgebm.search.runner import Runner
+from edgebm.spec import EngineConfig
+
+Progress = Callable[[str, int, int], None]
+_BUNDLE = ".edgebm"
+
+
+@dataclass(frozen=True, slots=True)
+class Scorable:
+    """Something with the face of a model that answers calls. `what` says what really runs."""
+
+    face: Face
+    run: Run
+    what: dict[str, Any]
+
+
+@contextmanager
+def open_scorable(model: str | os.PathLike[str] | object) -> Iterator[Scorable]:
+    """A bundle as its session runs it; anything else imported, in f32 on ONNX Runtime."""
+    if isinstance(model, (str, os.PathLike)) and Path(model).suffix == _BUNDLE:
+        with load(model) as session:
+            report = session.report()
+            what = {key: report[key] for key in ("runtime", "precision", "threads")}
+            yield Scorable(Face(session.inputs, session.outputs), _session_run(session.run), what)
+        return
+    imported = import_model(os.fspath(model) if isinstance(model, os.PathLike) else model)
+    face = Face(*(tuple(side) for side in face_of(imported)))
+    candidate = Candidate(build_float(imported, "onnxruntime"), EngineConfig())
+    with Runner(candidate, face) as runner:
+        yield Scorable(
+            face, runner.run, {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
+        )
+
+
+def _session_run(run: Callable[..., Any]) -> Run:
+    def call(feeds: Feeds) -> Feeds:
+        answer: Feeds = run(dict(feeds))
+        return answer
+
+    return call
+
+
+def score_samples(  # noqa: PLR0913 - the arguments of evaluate, by their names
+    scorable: Scorable,
+    data: object,
+    labels: object,
+    metric: object,
+    program: object,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The score as a dict of plain values; see `edgebm.compress.evaluate`."""
+    if program is not None:
+        judge = resolve_evaluation(program)  # type: ignore[arg-type]
+        value, values = judge.compute(scorable.run)
+        found: dict[str, Any] = {"value": value, "values": values, "samples": None}
+        return {**_named(judge), **found, **scorable.what}
+    if data is None:
+        raise DataError("there is nothing to evaluate on", hint="give samples with -d")
+    with open_samples(data, scorable.face.inputs, labels=labels) as samples:
+        known = samples.labels
+        if known is None:
+            raise DataError(
+                "the samples have no labels",
+                hint="add an array called labels to the .npz, or give an --eval program",
+            )
+        chosen = (
+            default_metric(scorable.face.outputs, known)
+            if metric is None
+            else resolve_metric(metric)  # type: ignore[arg-type]
+        )
+        total = len(samples)
+        outputs = ticking(
+            scorable.run,
+            samples.feeds(),
+            total,
+            lambda done, count: progress("evaluate", done, count),
+        )
+        value = chosen.compute(outputs, known)
+    return {**_named(chosen), "value": value, "samples": total, **scorable.what}
+
+
+def _named(judge: Any) -> dict[str, Any]:
+    return {
+        "metric": judge.name,
+        "unit": judge.unit,
+        "higher_is_better": judge.higher_is_better,
+    }

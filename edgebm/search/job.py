@@ -1,0 +1,220 @@
+"""What is to be compressed, for what and judged by what: checked before the work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.data.evaluation import max_drop_warning, resolve_evaluation
+from edgebm.data.metrics import default_metric, resolve_metric
+from edgebm.data.samples import Samples, open_samples
+from edgebm.errors import DataError, UsageError
+from edgebm.ir.face import face as face_of
+from edgebm.ir.model import Model
+from edgebm.recipe import Recipe
+from edgebm.search.candidates import Face
+from edgebm.search.choose import Limits
+from edgebm.search.judge import AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
+from edgebm.search.shapes import ShapeLists, is_free, static_shapes
+from edgebm.spec import Shapes
+
+Progress = Callable[[str, int, int], None]
+Reference = Callable[[], Run]
+_HELD_OUT = 0.2
+_SMALL_SET = 10  # below, holding samples out of calibration would cost more than it proves
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Arguments of `compress` that are plain values; see there."""
+
+    subset_size: int | None = None
+    ignored: tuple[str, ...] = ()
+    shapes: ShapeLists = field(default_factory=dict)
+    threads: tuple[int, ...] = ()
+    seed: int = 0
+    budget_s: float = 60.0
+    max_drop: float | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class Job:
+    """One model, its samples and its judge. `warnings` collects sentences for the report."""
+
+    model: Model
+    face: Face
+    recipe: Recipe
+    options: Options
+    calibration: Samples
+    evaluation: Samples
+    judged_by: Callable[[Run], Judge]
+    warnings: list[str]
+    data_source: str = ""
+
+    def sample(self) -> Mapping[str, NDArray[Any]]:
+        """The sample whose shape is timed: the first one of evaluation."""
+        return next(iter(self.evaluation.feeds(0, 1)))
+
+    def static_shapes(self) -> tuple[Shapes, ...]:
+        """Shape sets that get a compiled copy of their own."""
+        shapes = {name: value.shape for name, value in self.sample().items()}
+        return static_shapes(self.face, self.options.shapes, shapes)
+
+    def is_ignored(self, name: str, op_type: str) -> bool:
+        """Whether the user wants this node in float."""
+        return any(op_type == p or fnmatchcase(name, p) for p in self.options.ignored)
+
+
+def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
+    model: Model,
+    recipe: Recipe,
+    options: Options,
+    *,
+    data: object = None,
+    labels: object = None,
+    metric: object = None,
+    evaluation: object = None,
+) -> Job:
+    """Open the samples, settle how candidates are judged, and check every argument.
+
+    Args:
+        model: canonical.
+        recipe: what to do.
+        options: plain values.
+        data: calibration samples in any form that `open_samples` takes; None only where the
+            recipe needs none and every axis has a fixed size.
+        labels: labels for `data`, in place of its own.
+        metric: name, `module:function` or callable; None for the labels' default metric.
+        evaluation: samples with labels to evaluate on (a path or live samples), or the
+            user's program `f(run)` as a callable or `module:function`.
+
+    Raises:
+        UsageError, DataError: an argument does not fit the model.
+    """
+    face = Face(*(tuple(side) for side in face_of(model)))
+    _check_ignored(model, options.ignored)
+    _check_shapes(face, options.shapes)
+    warnings: list[str] = []
+    calibration = _open(data, face, recipe, labels)
+    if calibration is None:
+        calibration = _made_up(face, recipe, options.seed, warnings)
+    program = _is_program(evaluation)
+    separate = None if program or evaluation is None else _open(evaluation, face, recipe, None)
+    judged = separate or calibration
+    if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
+        calibration, judged = calibration.split(_HELD_OUT)
+    job = Job(
+        model, face, recipe, options, calibration, judged, _no_judge, warnings, str(data or "")
+    )
+    job.judged_by = _judge_factory(job, metric, evaluation if program else None)
+    size = options.subset_size or recipe.subset_size
+    if len(calibration) > size:
+        job.calibration = calibration.subset(size, options.seed)
+    warnings += [*calibration.warnings, *(separate.warnings if separate else [])]
+    return job
+
+
+def _no_judge(run: Run) -> Judge:
+    raise AssertionError("a job is complete only when prepare() returns it")
+
+
+def _open(source: object, face: Face, recipe: Recipe, labels: object) -> Samples | None:
+    if source is None:
+        return None
+    if isinstance(source, Samples):
+        return source
+    return open_samples(source, face.inputs, labels=labels, preprocess=recipe.preprocess)
+
+
+def _is_program(evaluation: object) -> bool:
+    """`module:function` and callables judge by themselves; paths and arrays are samples."""
+    if isinstance(evaluation, str):
+        return ":" in evaluation
+    return callable(evaluation)
+
+
+def _judge_factory(job: Job, metric: object, program: Any) -> Callable[[Run], Judge]:
+    samples, max_drop = job.evaluation, job.options.max_drop
+    if program is not None:
+        if metric is not None:
+            raise UsageError(
+                "--metric and an --eval program are both given", hint="the program is the metric"
+            )
+        evaluation = resolve_evaluation(program)
+        _warn(job, max_drop_warning(evaluation, max_drop) if max_drop is not None else "")
+        return lambda run: EvaluationJudge(evaluation, run, samples, max_drop)
+    if not samples.has_labels:
+        if metric is not None:
+            raise DataError(
+                "--metric needs labels, and the samples have none",
+                hint="add an array called labels to the .npz, or leave --metric out to compare "
+                "with the float model",
+            )
+        if max_drop is not None:
+            _warn(job, "--max-drop is ignored: without labels the quality floor decides")
+        return lambda run: AgreementJudge(run, samples)
+    labels = samples.labels
+    assert labels is not None
+    chosen = default_metric(job.face.outputs, labels) if metric is None else None
+    found = chosen or resolve_metric(metric)  # type: ignore[arg-type]
+    _warn(job, max_drop_warning(found, max_drop) if max_drop is not None else "")
+    return lambda run: MetricJudge(found, run, samples, max_drop)
+
+
+def _warn(job: Job, sentence: str) -> None:
+    if sentence:
+        job.warnings.append(sentence)
+
+
+def _made_up(face: Face, recipe: Recipe, seed: int, warnings: list[str]) -> Samples:
+    """Random samples to time a model with that is not quantized statically."""
+    if recipe.needs_samples:
+        raise DataError(
+            f"the recipe {recipe.name} needs samples to calibrate with",
+            hint="give them with -d samples.npz, or use -r fp32",
+        )
+    if is_free(face):
+        free = [str(spec) for spec in face.inputs if any(isinstance(d, str) for d in spec.shape)]
+        raise DataError(
+            f"without samples the sizes of free axes are not known: {'; '.join(free)}",
+            hint="give samples with -d; one is enough to measure with",
+        )
+    warnings.append("no samples were given: speed and agreement are measured on random inputs")
+    rng = np.random.default_rng(seed)
+    arrays = [
+        {
+            spec.name: rng.normal(size=spec.shape).astype(spec.dtype)
+            if np.dtype(spec.dtype).kind == "f"
+            else np.zeros(tuple(int(d) for d in spec.shape), spec.dtype)
+            for spec in face.inputs
+        }
+        for _ in range(4)
+    ]
+    return open_samples(arrays, face.inputs)
+
+
+def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
+    nodes = [(node.name or "", node.op_type) for node in model.nodes()]
+    lost = [p for p in ignored if not any(op == p or fnmatchcase(name, p) for name, op in nodes)]
+    if lost:
+        raise UsageError(
+            f"--ignored names nothing in the model: {', '.join(lost)}",
+            hint="give node names, patterns such as 'encoder.*', or op types such as Conv; "
+            "'edgebm compress --keep DIR' writes the graph with its node names",
+        )
+
+
+def _check_shapes(face: Face, listed: ShapeLists) -> None:
+    if listed and not is_free(face):
+        raise UsageError(
+            "--shapes is given, but every axis of the model has a fixed size",
+            hint="export the model with dynamic axes, or leave --shapes out",
+        )
+    if listed:
+        static_shapes(face, listed, {})

@@ -1,0 +1,146 @@
+"""How good a candidate is, and whether that is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgebm.data.agreement import Agreement, agreement, floor_sentence, meets_floor
+from edgebm.data.batch import Feeds
+from edgebm.data.evaluation import Evaluation
+from edgebm.data.metrics import Metric
+from edgebm.data.samples import Samples
+
+Run = Callable[[Feeds], Feeds]
+Tick = Callable[[int, int], None]
+DEFAULT_DROP_POINTS = 1.0
+_AGREEMENT_SAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`value` is in the judge's unit, None where only agreement is known."""
+
+    value: float | None
+    agreement: Agreement
+
+
+class Judge(Protocol):
+    """Scores a candidate by running it, and compares the score with the float model's."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    floor: str
+    is_relative: bool  # the value itself already compares with the float model
+
+    def score(self, run: Run, tick: Tick) -> Score: ...
+
+    def accepts(self, before: Score, after: Score) -> tuple[bool, str]: ...
+
+
+class _Reference:
+    """The float model's outputs on the samples that agreement is measured on."""
+
+    def __init__(self, run: Run, samples: Samples, limit: int) -> None:
+        self._run, self.samples, self.count = run, samples, min(limit, len(samples))
+
+    def agreement(self, run: Run, tick: Tick) -> Agreement:
+        """Both models side by side: no output is kept, whatever its size."""
+        want = (self._run(feeds) for feeds in self.samples.feeds(0, self.count))
+        return agreement(want, ticking(run, self.samples.feeds(0, self.count), self.count, tick))
+
+
+class AgreementJudge:
+    """Without labels: the worst output's SQNR against the float model, in dB."""
+
+    name, unit, higher_is_better, is_relative = "sqnr", "dB", True, True
+
+    def __init__(self, reference: Run, samples: Samples) -> None:
+        self._reference = _Reference(reference, samples, len(samples))
+        self.floor = floor_sentence()
+
+    def score(self, run: Run, tick: Tick) -> Score:
+        found = self._reference.agreement(run, tick)
+        return Score(found.sqnr_db, found)
+
+    def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
+        return meets_floor(after.agreement)
+
+
+class MetricJudge:
+    """With labels: a metric may drop by `max_drop` of its unit."""
+
+    is_relative = False
+
+    def __init__(
+        self, metric: Metric, reference: Run, samples: Samples, max_drop: float | None
+    ) -> None:
+        self.name, self.unit = metric.name, metric.unit
+        self.higher_is_better = metric.higher_is_better
+        self._metric, self._samples = metric, samples
+        self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
+        self._labels: NDArray[Any] | None = samples.labels
+        self.max_drop, self.floor = _allowed(metric, max_drop)
+
+    def score(self, run: Run, tick: Tick) -> Score:
+        outputs = ticking(run, self._samples.feeds(), len(self._samples), tick)
+        value = self._metric.compute(outputs, self._labels)
+        return Score(value, self._reference.agreement(run, lambda done, total: None))
+
+    def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
+        return _within(self._metric, self.max_drop, before, after)
+
+
+class EvaluationJudge:
+    """The user's own program judges: it gets `run` and returns a number."""
+
+    is_relative = False
+
+    def __init__(
+        self, evaluation: Evaluation, reference: Run, samples: Samples, max_drop: float | None
+    ) -> None:
+        self.name, self.unit = evaluation.name, evaluation.unit
+        self.higher_is_better = evaluation.higher_is_better
+        self._evaluation = evaluation
+        self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
+        self.max_drop, self.floor = _allowed(evaluation, max_drop)
+
+    def score(self, run: Run, tick: Tick) -> Score:
+        value, _ = self._evaluation.compute(run)
+        tick(1, 1)
+        return Score(value, self._reference.agreement(run, lambda done, total: None))
+
+    def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
+        return _within(self._evaluation, self.max_drop, before, after)
+
+
+def _allowed(judge: Metric | Evaluation, max_drop: float | None) -> tuple[float | None, str]:
+    """The drop allowed and a sentence about it; None where the agreement floor decides."""
+    if max_drop is not None:
+        unit = f" {judge.unit}" if judge.unit else ""
+        return max_drop, f"{judge.name} may get worse by {max_drop:g}{unit}"
+    if judge.unit == "points":
+        return DEFAULT_DROP_POINTS, f"{judge.name} may drop by {DEFAULT_DROP_POINTS:g} points"
+    return None, f"no --max-drop is given for {judge.name}: {floor_sentence()}"
+
+
+def _within(
+    judge: Metric | Evaluation, max_drop: float | None, before: Score, after: Score
+) -> tuple[bool, str]:
+    if max_drop is None or before.value is None or after.value is None:
+        return meets_floor(after.agreement)
+    drop = judge.drop(before.value, after.value)
+    unit = f" {judge.unit}" if judge.unit else ""
+    moved = f"{judge.name} {'drops' if drop >= 0 else 'gains'} {abs(drop):.3g}{unit}"
+    allowed = f"{max_drop:g}{unit} are allowed"
+    return drop <= max_drop, f"{moved}; {allowed}"
+
+
+def ticking(run: Run, feeds: Iterable[Feeds], total: int, tick: Tick) -> Iterator[Feeds]:
+    for done, sample in enumerate(feeds, start=1):
+        yield run(sample)
+        tick(done, total)

@@ -1,0 +1,168 @@
+"""Measure candidates in turns, so that a slow minute of the machine is shared by all.
+
+A runtime's worker threads spin for a while after a call and slow whoever runs next by up to
+2.5 times. So every turn begins with a pause and a few calls that are not counted, and what
+is compared is the median over turns of the median within a turn.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgebm.errors import EdgebmError
+from edgebm.search.candidates import Candidate, Face
+from edgebm.search.runner import Runner
+
+TURNS = 12
+PAUSE_S = 0.03
+_TURN_S = 0.06
+_FALL_BEHIND = 1.3
+_OPEN_BYTES = 2 << 30  # artifacts kept open at once; larger sets are opened anew each turn
+P99_CALLS = 662  # MLPerf early stopping at 99 % confidence: fewer calls do not earn a p99
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What was timed of one candidate. `turns_ms` holds one median a turn."""
+
+    turns_ms: list[float] = field(default_factory=list)
+    calls_ms: list[float] = field(default_factory=list)
+    dropped: str = ""
+    failed: str = ""
+
+    @property
+    def p50_ms(self) -> float | None:
+        return statistics.median(self.turns_ms) if self.turns_ms else None
+
+    @property
+    def p99_ms(self) -> float | None:
+        """The 99th percentile, or None when too few calls were made to know it."""
+        if len(self.calls_ms) < P99_CALLS:
+            return None
+        ordered = sorted(self.calls_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+
+class Race:
+    """Candidates on the same sample, timed in turns until each has 12 or time is over."""
+
+    def __init__(
+        self, candidates: Sequence[Candidate], face: Face, feeds: Mapping[str, NDArray[Any]]
+    ) -> None:
+        self.candidates, self.face, self.feeds = list(candidates), face, feeds
+        self.results = {c.id: Measurement() for c in self.candidates}
+        total = sum(2 * c.artifact.size_bytes for c in self.candidates)
+        self._keep_open = total <= _OPEN_BYTES
+        self._open: dict[str, Runner] = {}
+
+    def run(
+        self, budget_s: float, progress: Callable[[int, int], None]
+    ) -> dict[str, Measurement]:
+        """Take turns. After two, whoever is 1.3 times behind the fastest is dropped."""
+        end = time.monotonic() + budget_s
+        try:
+            for turn in range(TURNS):
+                if turn >= 2 and time.monotonic() > end:
+                    break
+                self._round()
+                if turn >= 1:
+                    self._drop_stragglers()
+                progress(turn + 1, TURNS)
+            progress(TURNS, TURNS)
+        finally:
+            self._close_all()
+        return self.results
+
+    def earn_p99(
+        self, ids: Sequence[str], budget_s: float, progress: Callable[[int, int], None]
+    ) -> None:
+        """More turns for a few candidates until a p99 is earned; none if time forbids it."""
+        chosen = [c for c in self.candidates if c.id in set(ids)]
+        need = sum((self.results[c.id].p50_ms or 0.0) / 1e3 * P99_CALLS for c in chosen)
+        if need > budget_s:
+            return
+        try:
+            while any(len(self.results[c.id].calls_ms) < P99_CALLS for c in chosen):
+                for candidate in chosen:
+                    self._turn(candidate, seconds=4 * _TURN_S, at_most=100)
+                progress(min(len(self.results[c.id].calls_ms) for c in chosen), P99_CALLS)
+            progress(P99_CALLS, P99_CALLS)
+        finally:
+            self._close_all()
+
+    def _round(self) -> None:
+        for candidate in self.candidates:
+            result = self.results[candidate.id]
+            if result.dropped or result.failed:
+                continue
+            try:
+                times = self._turn(candidate, seconds=_TURN_S, at_most=200)
+            except EdgebmError as error:
+                result.failed = str(error)
+                continue
+            result.turns_ms.append(statistics.median(times))
+
+    def _turn(self, candidate: Candidate, *, seconds: float, at_most: int) -> list[float]:
+        runner = self._open.get(candidate.id) or Runner(candidate, self.face)
+        if self._keep_open:
+            self._open[candidate.id] = runner
+        try:
+            times = _time_calls(runner, self.feeds, seconds, at_most)
+        finally:
+            if not self._keep_open:
+                runner.close()
+        self.results[candidate.id].calls_ms.extend(times)
+        return times
+
+    def _drop_stragglers(self) -> None:
+        # Each one's best turn: a disturbed turn must not throw a fast candidate out.
+        alive = {
+            key: min(result.turns_ms)
+            for key, result in self.results.items()
+            if result.turns_ms and not (result.dropped or result.failed)
+        }
+        if not alive:
+            return
+        # The float model stays in to the end: it is what everything is compared with.
+        baselines = {c.id for c in self.candidates if c.is_float_baseline}
+        kept = min((key for key in alive if key in baselines), key=alive.__getitem__, default="")
+        best = min(alive.values())
+        for key, value in alive.items():
+            if value > _FALL_BEHIND * best and key != kept:
+                self.results[key].dropped = (
+                    f"{value / best:.2f} times the fastest after "
+                    f"{len(self.results[key].turns_ms)} turns"
+                )
+                self._close(key)
+
+    def _close(self, key: str) -> None:
+        runner = self._open.pop(key, None)
+        if runner is not None:
+            runner.close()
+
+    def _close_all(self) -> None:
+        for key in list(self._open):
+            self._close(key)
+
+
+def _time_calls(
+    runner: Runner, feeds: Mapping[str, NDArray[Any]], seconds: float, at_most: int
+) -> list[float]:
+    """Milliseconds of each call, after a pause and three calls that are not counted."""
+    request = runner.bound(feeds)
+    time.sleep(PAUSE_S)
+    for _ in range(3):
+        request.infer()
+    times: list[float] = []
+    clock, end = time.perf_counter, time.perf_counter() + seconds
+    while len(times) < 5 or (clock() < end and len(times) < at_most):
+        start = clock()
+        request.infer()
+        times.append((clock() - start) * 1e3)
+    return times

@@ -1,0 +1,194 @@
+"""Figures of the search in the form the report stores them."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from edgebm.ir.traits import MATMULS, RECURRENT
+from edgebm.runtime.cpu import cpu_features, cpu_name, usable_threads
+from edgebm.search.choose import Choice, Outcome
+from edgebm.search.job import Job
+from edgebm.search.judge import Judge
+from edgebm.search.target import Found
+
+REPORT_VERSION = 1
+
+
+def candidate_dict(
+    outcome: Outcome, before: Outcome, judge: Judge, layers: Mapping[str, int]
+) -> dict[str, Any]:
+    """One candidate: what it is, how fast, how good, and why it was or was not taken."""
+    candidate, measured, score = outcome.candidate, outcome.measured, outcome.score
+    value = None if score is None else score.value
+    origin = None if before.score is None else before.score.value
+    sign = 1.0 if judge.higher_is_better else -1.0
+    comparable = value is not None and origin is not None and not judge.is_relative
+    return {
+        "id": candidate.id,
+        "runtime": candidate.artifact.runtime,
+        "precision": candidate.precision,
+        "threads": candidate.config.threads,
+        "p50_ms": measured.p50_ms,
+        "p99_ms": measured.p99_ms,
+        "turns": measured.turns_ms,
+        "calls": len(measured.calls_ms),
+        "metric": value,
+        "drop": sign * (origin - value) if comparable else None,  # type: ignore[operator]
+        "sqnr_db": {}
+        if score is None
+        else {name: each.sqnr_db for name, each in score.agreement.outputs.items()},
+        "size_bytes": candidate.artifact.size_bytes,
+        "status": outcome.status,
+        "why": outcome.why,
+        "layers": dict(layers),
+    }
+
+
+def side_dict(outcome: Outcome, peak_memory_mib: float | None) -> dict[str, Any]:
+    """The `before` or `after` of the summary."""
+    candidate, measured = outcome.candidate, outcome.measured
+    return {
+        "candidate": candidate.id,
+        "metric": None if outcome.score is None else outcome.score.value,
+        "p50_ms": measured.p50_ms,
+        "p99_ms": measured.p99_ms,
+        "size_bytes": candidate.artifact.size_bytes,
+        "peak_memory_mib": peak_memory_mib,
+        "runtime": candidate.artifact.runtime,
+        "precision": candidate.precision,
+        "threads": candidate.config.threads,
+    }
+
+
+def speedup(choice: Choice) -> float | None:
+    """Median over turns of the baseline's latency over the chosen one's; None if not timed."""
+    before, after = choice.baseline.measured.turns_ms, choice.chosen.measured.turns_ms
+    if not before or not after:
+        return None
+    return statistics.median(before) / statistics.median(after)
+
+
+def verdict(choice: Choice) -> str:
+    """One sentence: what was gained, or why nothing was."""
+    chosen, ratio = choice.chosen.candidate, speedup(choice)
+    size = choice.baseline.candidate.artifact.size_bytes / max(1, chosen.artifact.size_bytes)
+    if choice.missed:
+        return f"No candidate keeps every limit; the closest is {chosen.id}."
+    if chosen.is_float_baseline:
+        return f"Nothing beats the float model: {chosen.id} is the fastest that keeps the limits."
+    what = f"{chosen.id} keeps the limits"
+    if ratio is None:
+        return f"{what} at {size:.2f} times less storage; latency was not measured."
+    return f"{what} and is {ratio:.2f} times as fast as float, at {size:.2f} times less storage."
+
+
+def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
+    """The whole of `report.json`, for the first target; further targets are listed beside it."""
+    first = found[0]
+    choice, judge = first.choice, first.judge
+    limits = job.options.limits
+    report: dict[str, Any] = {
+        "report_version": REPORT_VERSION,
+        "name": name,
+        "created_with": versions(),
+        "host": {
+            "cpu": cpu_name(),
+            "features": sorted(cpu_features()),
+            "threads": usable_threads(),
+        },
+        "target": first.target.name,
+        "recipe": job.recipe.to_dict(),
+        "model": _model_dict(job),
+        "data": _data_dict(job),
+        "metric": {
+            "name": judge.name,
+            "unit": judge.unit,
+            "higher_is_better": judge.higher_is_better,
+            "floor": judge.floor,
+        },
+        "constraints": {
+            "max_drop": job.options.max_drop,
+            "max_latency_ms": limits.max_latency_ms,
+            "max_size_mb": limits.max_size_mb,
+        },
+        "warnings": list(dict.fromkeys([*job.warnings, *(w for f in found for w in f.warnings)])),
+        **_target_dict(first),
+    }
+    report["missed"] = [_named(each, m) for each in found for m in each.choice.missed]
+    report["constraints_met"] = not report["missed"]
+    report["further_targets"] = {each.target.name: _target_dict(each) for each in found[1:]}
+    report["verdict"] = verdict(choice)
+    return report
+
+
+def _named(found: Found, missed: str) -> str:
+    return missed if found.target.is_host else f"{found.target.name}: {missed}"
+
+
+def _target_dict(found: Found) -> dict[str, Any]:
+    choice = found.choice
+    return {
+        "verdict": verdict(choice),
+        "before": side_dict(choice.baseline, found.memory.get(choice.baseline.candidate.id)),
+        "after": side_dict(choice.chosen, found.memory.get(choice.chosen.candidate.id)),
+        "candidates": [
+            candidate_dict(o, choice.baseline, found.judge, found.layers.get(o.candidate.id, {}))
+            for o in choice.outcomes
+        ],
+        "layers": _layer_dicts(found),
+        "skips": [asdict(skip) for skip in found.skips],
+        "steps": [{"name": key, "seconds": spent} for key, spent in found.seconds.items()],
+    }
+
+
+def _layer_dicts(found: Found) -> list[dict[str, Any]]:
+    """Every node that computes, as it is in the chosen artifact."""
+    artifact = found.choice.chosen.candidate.artifact
+    integer = set(artifact.integer_nodes)
+    rows = []
+    for node in artifact.lowered.nodes():
+        label = node.name or "?"
+        if label in integer:
+            row = {"precision": "int8", "sqnr_db": found.layer_sqnr.get(label), "why": ""}
+        elif label in artifact.reasons or node.op_type in MATMULS | RECURRENT:
+            why = artifact.reasons.get(label) or "the float model was chosen"
+            row = {"precision": "float", "sqnr_db": None, "why": why}
+        else:
+            continue
+        rows.append({"name": label, "op": node.op_type, **row})
+    return rows
+
+
+def _model_dict(job: Job) -> dict[str, Any]:
+    content = job.model.to_bytes()
+    return {
+        "source": job.model.source,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "params": job.model.param_count(),
+        "bytes": len(content),
+        "ops": dict(sorted(Counter(node.op_type for node in job.model.nodes()).items())),
+    }
+
+
+def _data_dict(job: Job) -> dict[str, Any]:
+    return {
+        "source": job.calibration.source,
+        "sha256": job.calibration.digest(),
+        "evaluation_sha256": job.evaluation.digest(),
+        "calibration_samples": len(job.calibration) if job.recipe.needs_samples else 0,
+        "evaluation_samples": len(job.evaluation),
+        "labels": job.evaluation.has_labels,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that had a part in the result."""
+    packages = ("edgebm", "numpy", "onnx", "onnx-ir", "onnxruntime", "openvino")
+    return {"python": platform.python_version(), **{p: version(p) for p in packages}}

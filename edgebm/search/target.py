@@ -1,0 +1,274 @@
+"""Search one target: build, measure, score, choose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from edgebm.backends import onnxruntime as onnxruntime_backend
+from edgebm.backends.dialects import weight_bits
+from edgebm.data.batch import Feeds
+from edgebm.errors import BackendFailed, BackendUnavailable, UsageError
+from edgebm.exec.compare import layer_sqnr_db
+from edgebm.ir.model import Model
+from edgebm.ir.traits import MATMULS
+from edgebm.passes.base import Context, Skip
+from edgebm.passes.driver import run_passes
+from edgebm.search.build import build_float, build_integer, values_to_observe
+from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candidates
+from edgebm.search.choose import Choice, Chooser
+from edgebm.search.job import Job, Progress
+from edgebm.search.judge import Judge, Run, Score
+from edgebm.search.memory import peak_memory_mib
+from edgebm.search.race import Measurement, Race
+from edgebm.search.runner import Runner
+from edgebm.spec import EngineConfig
+from edgebm.target import Target
+
+_COMPARED_SAMPLES = 8
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Found:
+    """What the search of one target ended with."""
+
+    target: Target
+    choice: Choice
+    judge: Judge
+    skips: list[Skip]
+    seconds: dict[str, float]
+    layers: dict[str, dict[str, int]] = field(default_factory=dict)
+    layer_sqnr: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def provable(self) -> Candidate:
+        """What can run here in place of the chosen one and give its answers."""
+        return provable(self.choice.chosen.candidate, self.target)
+
+
+class Search:
+    """The stages for one target, in order; `seconds` records what each took."""
+
+    def __init__(self, job: Job, target: Target, progress: Progress) -> None:
+        if "tensorrt" in target.runtimes:
+            raise BackendUnavailable(
+                f"{target.name} needs TensorRT, which this version of edgebm does not build for",
+                hint="CPU targets work: 'edgebm targets' lists them",
+            )
+        self.job, self.target, self.progress = job, target, progress
+        self.seconds: dict[str, float] = {}
+        self.skips: list[Skip] = []
+        self.failures: list[str] = []
+
+    def run(self) -> Found:
+        """All stages: passes, build, measure, score and choose.
+
+        Raises:
+            BackendFailed: no runtime of the target takes even the float model.
+        """
+        decided = self._timed("compress", self.passes)
+        artifacts = self._timed("build", lambda: self._build(decided))
+        candidates = self._candidates(artifacts)
+        race = Race(candidates, self.job.face, self.job.sample())
+        measured = self._timed("measure", lambda: self._measure(race, candidates))
+        with ExitStack() as stack:
+            reference = stack.enter_context(self._reference(candidates, measured))
+            judge = self.job.judged_by(_as_run(reference))
+            chooser = Chooser(judge, self.job.options.limits, self._scorer(judge), self._p99(race))
+            choice = self._timed("evaluate", lambda: chooser.choose(candidates, measured))
+        if self.target.is_host:
+            ids = [choice.chosen.candidate.id, choice.baseline.candidate.id]
+            self._timed("measure p99", lambda: self._p99(race)(*ids))
+        found = Found(self.target, choice, judge, self.skips, self.seconds)
+        found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
+        found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice))
+        self._inspect(found)
+        return found
+
+    def _timed(self, name: str, stage: Callable[[], T]) -> T:
+        start = time.perf_counter()
+        result = stage()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        return result
+
+    def passes(self) -> Model:
+        context = Context(
+            samples=self.job.calibration,
+            weight_bits=weight_bits(frozenset(self.target.features)),
+            observe=lambda m: values_to_observe(m, self._runtimes(), self.job.is_ignored),
+            is_ignored=self.job.is_ignored,
+            seed=self.job.options.seed,
+            skips=self.skips,
+            progress=self.progress,
+        )
+        steps = self.job.recipe.steps
+        decided, seconds = run_passes(self.job.model, steps, context)
+        for step, spent in zip(steps, seconds, strict=True):
+            self.seconds[step.kind] = self.seconds.get(step.kind, 0.0) + spent
+        return decided
+
+    def _runtimes(self) -> Sequence[str]:
+        return self.target.runtimes
+
+    def _build(self, decided: Model) -> list[Artifact]:
+        """Float and integer artifacts of every runtime; the integer ones first (preferred)."""
+        floats: list[Artifact] = []
+        integers: list[Artifact] = []
+        total = len(self.target.runtimes)
+        for done, runtime in enumerate(self.target.runtimes):
+            self.progress("build", done, total)
+            try:
+                floats.append(build_float(self.job.model, runtime))
+            except BackendFailed as error:
+                self.failures.append(str(error))
+                continue
+            if "int8" not in self.target.precisions:
+                continue
+            for built in build_integer(decided, runtime, self.job.is_ignored):
+                if isinstance(built, BackendFailed):
+                    self.failures.append(str(built))
+                else:
+                    integers.append(built)
+        self.progress("build", total, total)
+        if not floats:
+            raise BackendFailed("no runtime takes the model: " + "; ".join(self.failures))
+        return [*integers, *floats]
+
+    def _candidates(self, artifacts: Sequence[Artifact]) -> list[Candidate]:
+        wanted = self.job.recipe.precisions
+        precisions = [p for p in ("f32", "bf16") if p in self.target.precisions and p in wanted]
+        threads = self.job.options.threads or self.target.threads
+        if not precisions:
+            raise UsageError(
+                f"the recipe allows {', '.join(wanted)} for float layers; {self.target.name} "
+                f"has {', '.join(self.target.precisions)}",
+                hint="add f32 to 'precisions' in the recipe",
+            )
+        return enumerate_candidates(
+            artifacts,
+            threads=threads,
+            precisions=precisions,
+            static_shapes=self.job.static_shapes(),
+        )
+
+    def _measure(self, race: Race, candidates: Sequence[Candidate]) -> dict[str, Measurement]:
+        if not self.target.is_host:
+            return {candidate.id: Measurement() for candidate in candidates}
+        budget = self.job.options.budget_s
+        return race.run(budget, lambda done, total: self.progress("measure", done, total))
+
+    def _p99(self, race: Race) -> Callable[..., None]:
+        def earn(*ids: str) -> None:
+            if self.target.is_host:
+                race.earn_p99(
+                    ids,
+                    self.job.options.budget_s,
+                    lambda done, total: self.progress("measure p99", done, total),
+                )
+
+        return earn
+
+    def _reference(
+        self, candidates: Sequence[Candidate], measured: dict[str, Measurement]
+    ) -> Runner:
+        """The float model that agreement is measured against: the first that opens."""
+        for candidate in candidates:
+            if candidate.is_float_baseline and not measured[candidate.id].failed:
+                return Runner(candidate, self.job.face)
+        raise BackendFailed(
+            "no runtime runs the float model: "
+            + "; ".join(m.failed for m in measured.values() if m.failed)
+        )
+
+    def _scorer(self, judge: Judge) -> Callable[[Candidate], Score]:
+        def score(candidate: Candidate) -> Score:
+            label = f"evaluate {candidate.answers_id}"
+            with Runner(provable(candidate, self.target), self.job.face) as runner:
+                return judge.score(
+                    _as_run(runner), lambda done, total: self.progress(label, done, total)
+                )
+
+        return score
+
+    def _compare(self, choice: Choice) -> dict[str, float]:
+        """SQNR in dB of every integer node's output, in simulation, over a few samples."""
+        artifact = choice.chosen.candidate.artifact
+        if not artifact.integer_nodes:
+            return {}
+        outputs = {n.name: n.outputs[0].name for n in artifact.lowered.nodes()}
+        original = {v.name for n in self.job.model.nodes() for v in n.outputs}
+        named = {
+            node: value
+            for node in artifact.integer_nodes
+            if (value := outputs.get(node)) and value in original
+        }
+        samples = self.job.evaluation
+        total, done = min(_COMPARED_SAMPLES, len(samples)), 0
+
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            self.progress("compare layers", done, total)
+
+        values = sorted(set(named.values()))
+        found = layer_sqnr_db(
+            self.job.model, artifact.lowered, values, samples.feeds(0, total), tick
+        )
+        return {node: found[value] for node, value in named.items()}
+
+    def _inspect(self, found: Found) -> None:
+        """Read back what runs: layers by precision, and peak memory, before and after."""
+        both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
+        for key, candidate in both.items():
+            found.layers[key] = _executed(candidate, self.job.face)
+            if self.target.is_host:
+                self.progress("measure memory", len(found.memory), len(both))
+                found.memory[key] = peak_memory_mib(candidate, self.job.face, self.job.sample())
+        self.progress("measure memory", len(both), len(both))
+        chosen = found.choice.chosen.candidate
+        meant = sum(op in MATMULS for op in _ops(chosen.artifact))
+        runs = found.layers[chosen.id].get("int8", 0)
+        if runs < meant and not self.target.missing():
+            found.warnings.append(
+                f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
+            )
+
+
+def provable(candidate: Candidate, target: Target) -> Candidate:
+    """The candidate itself, or for a CPU that is not this one its integers in simulation.
+
+    Integer kernels of another CPU may add without overflow where this one's overflow, so they
+    are simulated in float with the same rounding, from the same Q/DQ graph.
+    """
+    if not target.missing() or candidate.artifact.kind == "float":
+        return candidate
+    lowered = candidate.artifact.lowered
+    files = onnxruntime_backend.build(lowered)
+    simulated = Artifact("onnxruntime", candidate.artifact.kind, files, lowered)
+    return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
+
+
+def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
+    if candidate.artifact.runtime == "onnxruntime":
+        return onnxruntime_backend.executed_layers(dict(candidate.artifact.files))
+    with Runner(candidate, face) as runner:
+        return runner.engine.executed()
+
+
+def _ops(artifact: Artifact) -> list[str]:
+    """Op types of the nodes that were lowered to integers."""
+    integer = set(artifact.integer_nodes)
+    return [node.op_type for node in artifact.lowered.nodes() if node.name in integer]
+
+
+def _as_run(runner: Runner) -> Run:
+    def run(feeds: Feeds) -> Feeds:
+        return runner.run(feeds)
+
+    return run
