@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -13,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import UsageError
 from edgebm.runtime.container import MANIFEST, SIGNATURE, pack
+from edgebm.runtime.npy import npy_bytes
 from edgebm.runtime.schema import parse_json, read_manifest
 from edgebm.spec import Manifest, Member
 
@@ -75,14 +74,6 @@ def golden_members(inputs: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[
             for k, array in enumerate(arrays):
                 members[f"golden/{i}/{kind}/{k}.npy"] = npy_bytes(array)
     return members
-
-
-def npy_bytes(array: NDArray[Any]) -> bytes:
-    """The array as a version 1.0 `.npy` file in C order."""
-    stream = io.BytesIO()
-    plain = np.array(array, order="C", copy=True, ndmin=0)
-    np.lib.format.write_array(stream, plain, version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:

@@ -158,7 +158,7 @@ def quantize(
     job = prepare(import_model(model), plan, Options(ignored=tuple(ignored)), data=data)
     if runtime not in board.runtimes:
         raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
-    only = replace(board, runtimes=(runtime,))  # type: ignore[arg-type]
+    only = replace(board, runtimes=(runtime,))
     decided = Search(job, only, _quiet).passes()
     lowered, _ = lower(decided, cpu_dialects(runtime)[0], job.is_ignored)
     return lowered
@@ -191,8 +191,7 @@ def evaluate(
     """
     tick = progress or _quiet
     with open_scorable(model) as scorable:
-        found = score_samples(scorable, data, labels, metric, eval, tick)
-    return found
+        return score_samples(scorable, data, labels, metric, eval, tick)
 
 
 def _quiet(step: str, done: int, total: int) -> None:

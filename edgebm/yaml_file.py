@@ -70,32 +70,37 @@ class YamlKind(Generic[T]):
 
     def parse(self, path: Path) -> tuple[yaml.Node, dict[str, Any]]:
         """The YAML tree, which knows lines, and the plain values."""
+        text = self._text(path)
         try:
-            data = path.read_bytes()
-            if len(data) > _MOST_BYTES:
-                self._refuse(path, [(1, self.word, f"{len(data)} bytes is too large")])
-            text = data.decode("utf-8")
-            # Before anything resolves them: a few lines of aliases can stand for gigabytes.
-            self._refuse(path, list(_aliases(text)))
-            tree = yaml.compose(text, Loader=yaml.SafeLoader)
-            faults = list(_repeated(tree)) if tree is not None else []
-            if not isinstance(tree, yaml.MappingNode):
-                faults.append((1, self.word, "must be keys and values, one `key: value` a line"))
-            self._refuse(path, faults)
-            return tree, yaml.safe_load(text)
-        except UnicodeDecodeError as cause:
-            raise self.error(str(path), [(1, self.word, "not UTF-8 text")]) from cause
+            # Aliases first: a few lines of them can stand for gigabytes.
+            faults = list(_aliases(text))
+            tree = None if faults else yaml.compose(text, Loader=yaml.SafeLoader)
+            faults += _repeated(tree) if tree is not None else []
+            raw = None if faults else yaml.safe_load(text)
         except yaml.MarkedYAMLError as cause:
             mark = cause.problem_mark or cause.context_mark
             fault = (mark.line + 1 if mark else 1, "yaml", cause.problem or "not YAML")
-            raise self.error(str(path), [fault]) from cause
+            raise self.error(str(path), [fault], hint=self._example()) from cause
         except (yaml.YAMLError, ValueError, RecursionError) as cause:
-            if isinstance(cause, self.error):
-                raise
-            raise self.error(str(path), [(1, "yaml", f"not YAML: {cause}")]) from cause
+            fault = (1, "yaml", f"not YAML: {cause}")
+            raise self.error(str(path), [fault], hint=self._example()) from cause
+        if not faults and not isinstance(raw, dict):
+            faults = [(1, self.word, "must be keys and values, one `key: value` a line")]
+        if faults or tree is None:
+            raise self.error(str(path), sorted(faults), hint=self._example())
+        return tree, raw
+
+    def _text(self, path: Path) -> str:
+        try:
+            data = path.read_bytes()
+            if len(data) <= _MOST_BYTES:
+                return data.decode("utf-8")
+            what = f"{len(data)} bytes is too large"
         except OSError as cause:
             what = cause.strerror or "cannot be read"
-            raise self.error(str(path), [(1, self.word, what)]) from cause
+        except UnicodeDecodeError:
+            what = "not UTF-8 text"
+        raise self.error(str(path), [(1, self.word, what)], hint=self._example())
 
     def check(self, path: Path, tree: yaml.Node, raw: Mapping[str, Any]) -> T:
         """Validate parsed values; `tree` gives the lines for what is wrong."""
@@ -112,12 +117,8 @@ class YamlKind(Generic[T]):
             ]
             raise self.error(str(path), sorted(faults), hint=self._example()) from None
 
-    def _refuse(self, path: Path, faults: list[Fault]) -> None:
-        if faults:
-            raise self.error(str(path), sorted(faults), hint=self._example())
-
     def _example(self) -> str:
-        return f"`edgebm {self.word}s {self.names()[0]}` shows one with every key"
+        return f"`edgebm {self.word}s {self.names()[-1]}` shows one with every key"
 
     def _home(self) -> Path:
         """Package data in an installed wheel; in a source tree the folder beside the package."""

@@ -16,6 +16,20 @@ _MOVES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Bits of the integers that weights and activations are rounded to."""
+
+    weight_bits: int
+    activation_bits: int
+
+    def __str__(self) -> str:
+        return f"w{self.weight_bits}a{self.activation_bits}"
+
+
+EXACT = Grid(8, 8)
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """Where integers may flow on one engine.
 
@@ -25,7 +39,7 @@ class Dialect:
     computing ops whose integer kernel exists only when the output is quantized as well.
     `requantize_carried` says whether a carrier needs Q/DQ on both sides. `int32_bias` says
     whether a bias must be an integer for the kernel to be taken. `attention` says whether
-    products of two activations are quantized.
+    products of two activations are quantized. `grid` holds the bits that its kernels take.
     """
 
     name: str
@@ -38,6 +52,7 @@ class Dialect:
     requantize_carried: bool = False
     int32_bias: bool = False
     attention: bool = False
+    grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:
         """Why this op stays in float here; an empty string if it can be integer."""
@@ -67,18 +82,22 @@ OPENVINO_CPU = Dialect(
 )
 _CPU = {d.runtime: d for d in (ONNXRUNTIME_CPU, OPENVINO_CPU)}
 
-# CPU features that sum products of two 8-bit numbers in 32 bits. Without one, x86 runtimes
-# add pairs of u8 x s8 products in 16 bits (`vpmaddubsw`): 2 * 255 * 127 overflows them,
-# 2 * 255 * 63 does not.
+# CPU features that sum products of two 8-bit numbers in 32 bits. Without one, x86 runtimes add
+# pairs of u8 x s8 products in 16 bits (`vpmaddubsw`): 2 * 255 * 127 overflows them, while
+# 2 * 127 * 127 and 2 * 255 * 63 do not.
 _EXACT_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "neon"})
 
 
-def cpu_dialects(runtime: str) -> tuple[Dialect, ...]:
+def cpu_grids(features: Set[str]) -> tuple[Grid, ...]:
+    """The grids that cannot overflow the integer kernels of a CPU with `features`.
+
+    One bit less has to come from the weights or from the activations. Which costs less is the
+    model's affair: activations with outliers need theirs, narrow layers need the weights'.
+    """
+    return (EXACT,) if features & _EXACT_DOT else (Grid(8, 7), Grid(7, 8))
+
+
+def cpu_dialects(runtime: str, grid: Grid = EXACT) -> tuple[Dialect, ...]:
     """The placements worth measuring on a CPU runtime, the safest first."""
-    base = _CPU[runtime]
+    base = replace(_CPU[runtime], grid=grid)
     return (base, replace(base, name=f"{base.name}+attention", attention=True))
-
-
-def weight_bits(features: Set[str]) -> int:
-    """Bits of weights that cannot overflow the integer kernels of a CPU with `features`."""
-    return 8 if features & _EXACT_DOT else 7

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
+from edgebm.backends.onnxruntime_fusion import fuse_products
 from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
 
@@ -26,7 +27,19 @@ _FLOAT = frozenset({
 
 def build(lowered: Model) -> dict[str, bytes]:
     """The files of the artifact, from a float or Q/DQ graph."""
+    fused, _ = fuse_products(lowered, dynamic=False)
+    return {MODEL: fused.to_bytes()}
+
+
+def build_plain(lowered: Model) -> dict[str, bytes]:
+    """The same with Q/DQ nodes only, which ONNX Runtime can be told to compute in float."""
     return {MODEL: lowered.to_bytes()}
+
+
+def build_dynamic(lowered: Model) -> dict[str, bytes] | None:
+    """Products take the range of their left operand at each call; None if there is no product."""
+    fused, count = fuse_products(lowered, dynamic=True)
+    return {MODEL: fused.to_bytes()} if count else None
 
 
 def executed_layers(files: dict[str, bytes]) -> dict[str, int]:

@@ -48,11 +48,11 @@ def place(model: Model, dialect: Dialect, ignored: Ignored, *, decided: bool) ->
         decided: leave out what carries no decision (for lowering); otherwise assume that
             every weight and value will get one (for calibration).
     """
-    return _Planner(dialect, ignored, decided).plan(model)
+    return _Planner(dialect, ignored, decided=decided).plan(model)
 
 
 class _Planner:
-    def __init__(self, dialect: Dialect, ignored: Ignored, decided: bool) -> None:
+    def __init__(self, dialect: Dialect, ignored: Ignored, *, decided: bool) -> None:
         self.dialect, self.ignored, self.decided = dialect, ignored, decided
         self.out = Placement()
         self.integer: set[ir.Node] = set()
@@ -84,6 +84,11 @@ class _Planner:
         if self.ignored(node.name or "", node.op_type):
             return "it is on the ignored list"
         operands = activation_inputs(node)
+        reason = self._unfit(node, operands)
+        return reason or (self._undecided(node, operands) if self.decided else "")
+
+    def _unfit(self, node: ir.Node, operands: list[int]) -> str:
+        """What about the node itself no integer kernel of the engine takes."""
         if len(operands) == 2 and not self.dialect.attention:
             return "a product of two activations is kept in float here"
         if len(operands) < 2 and weight_index(node) != 1:
@@ -96,7 +101,7 @@ class _Planner:
             tail = self._tail(node)
             if tail.is_graph_output() or node.outputs[0].is_graph_output():
                 return f"{self.dialect.runtime} needs its output quantized; it is a model output"
-        return self._undecided(node, operands) if self.decided else ""
+        return ""
 
     def _undecided(self, node: ir.Node, operands: list[int]) -> str:
         if len(operands) == 1 and quant_of(node.inputs[1]) is None:
@@ -131,7 +136,9 @@ class _Planner:
             return False
         tail = self._tail(node)
         users = list(self._users(tail))
-        return bool(users) and all(u is not None and (u in self.integer or u in joins) for u in users)
+        return bool(users) and all(
+            u is not None and (u in self.integer or u in joins) for u in users
+        )
 
     def _is_integer(self, producer: ir.Node | None, joins: set[ir.Node]) -> bool:
         if producer is not None and producer.op_type in ACTIVATIONS:

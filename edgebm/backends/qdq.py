@@ -14,7 +14,7 @@ from edgebm.ir.annotate import quant_of, range_of
 from edgebm.ir.edit import add_const, const, name, remove_dead
 from edgebm.ir.model import Model
 from edgebm.ir.traits import activation_inputs, weight_index
-from edgebm.quant.params import QuantParams, quantize, range_params
+from edgebm.quant.params import QuantParams, quantize, range_params, with_bits
 
 _INT32_MAX = 2**31 - 1
 
@@ -29,7 +29,8 @@ def lower(model: Model, dialect: Dialect, ignored: Ignored) -> tuple[Model, Plac
     plan = place(out, dialect, ignored, decided=True)
     writer = _Writer(out.graph.graph, dialect, plan)
     for node in list(out.nodes("Gather")):
-        writer.table(node)
+        if not ignored(node.name or "", node.op_type):
+            writer.table(node)
     for node in plan.nodes:
         if weight_index(node) == 1:
             writer.weights(node)
@@ -51,7 +52,9 @@ class _Writer:
     def _params(self, source: ir.Value) -> QuantParams:
         span = range_of(source)
         assert span is not None  # the plan leaves out what was not decided
-        return range_params(span, bits=8, signed=self.dialect.signed_activations)
+        return range_params(
+            span, bits=self.dialect.grid.activation_bits, signed=self.dialect.signed_activations
+        )
 
     def activation(self, label: str) -> None:
         """Put Q and DQ behind the value and lead its integer consumers through them."""
@@ -71,10 +74,11 @@ class _Writer:
     def weights(self, node: ir.Node) -> None:
         """Store the weight as int8 behind a DQ, and the bias as int32 where that is asked."""
         value = node.inputs[1]
-        params, array = quant_of(value), const(value)
+        decided, array = quant_of(value), const(value)
         assert value is not None
-        assert params is not None
+        assert decided is not None
         assert array is not None
+        params = with_bits(decided, min(decided.bits, self.dialect.grid.weight_bits))
         scale, zero = self._grid(name(value), params)
         stored = add_const(self.graph, self._free(f"{name(value)}.q"), _as_int8(array, params))
         dq = self._node(
@@ -108,13 +112,11 @@ class _Writer:
         """An embedding: pick int8 rows and their scales, then multiply."""
         value = node.inputs[0]
         params, array = quant_of(value), const(value)
-        if params is None or array is None or weight_index(node) != 0:
+        if params is None or array is None or weight_index(node) != 0 or params.axis != 0:
             return
         out, ids, label = node.outputs[0], node.inputs[1], name(value)  # type: ignore[arg-type]
         rows = add_const(self.graph, self._free(f"{label}.q"), _as_int8(array, params))
-        steps = add_const(
-            self.graph, self._free(f"{label}.scale"), params.scale.reshape(-1, 1)
-        )
+        steps = add_const(self.graph, self._free(f"{label}.scale"), params.scale.reshape(-1, 1))
         picked = self._node("Gather", [rows, ids], f"{name(out)}.rows", out)
         picked.type = ir.TensorType(ir.DataType.INT8)
         cast = self._node("Cast", [picked], f"{name(out)}.float", out)

@@ -98,9 +98,7 @@ Examples:
     help="Time to measure latency in.",
 )
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     model: str,
     out: Path | None,
     shape_texts: tuple[str, ...],
@@ -149,4 +147,4 @@ def command(
     else:
         print_summary(result.report, stdout_console())
         click.echo(result.path)
-    ctx.exit(result.exit_code)
+    click.get_current_context().exit(result.exit_code)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from edgebm.cli.output import emit_json, json_option, write_file
 from edgebm.demo import CALIBRATION, MODELS, TEST, demo_files
@@ -105,17 +106,9 @@ def _prepare(out: Path, *, force: bool) -> None:
 
 def _first_image(samples: bytes) -> bytes:
     """An input for `edgebm run`: the first test image as a batch of one."""
-    import io
-
-    import numpy as np
-
-    try:
-        with np.load(io.BytesIO(samples)) as arrays:
-            image = arrays["image"][:1]
-    except (KeyError, zipfile.BadZipFile) as cause:
-        raise UsageError(f"the demo's {TEST} is damaged: {cause}") from cause
     stream = io.BytesIO()
-    np.savez(stream, image=image)
+    with np.load(io.BytesIO(samples)) as arrays:
+        np.savez(stream, image=arrays["image"][:1])
     return stream.getvalue()
 
 

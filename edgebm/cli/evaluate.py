@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import source, source_faults, usage_error
+from edgebm.cli.arguments import source_faults, usage_error
 from edgebm.cli.output import emit_json, json_option
 
 EXAMPLE = """\
@@ -22,22 +22,33 @@ Examples:
 @click.argument("path", metavar="BUNDLE|MODEL")
 @click.option(
     "-d",
-    "-e",
     "--data",
-    "--eval",
-    "data",
-    required=True,
     metavar="SAMPLES",
     help=".npz file, folder or module:function with the samples, labels included.",
 )
+@click.option(
+    "-e",
+    "--eval",
+    "program",
+    metavar="M:F",
+    help="A program that scores the model itself: f(run) -> float or dict.",
+)
 @click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
 @json_option
-def command(path: str, data: str, metric: str | None, as_json: bool) -> None:
-    """Measure how good a bundle or a model is on samples."""
+def command(
+    path: str, data: str | None, program: str | None, metric: str | None, as_json: bool
+) -> None:
+    """Measure how good a bundle or a model is, on samples or by a program of your own.
+
+    A model that is no bundle runs in float on ONNX Runtime.
+    """
     faults = [
         *source_faults("BUNDLE|MODEL", path, folders=False),
         *source_faults("--data", data),
+        *source_faults("--eval", program),
     ]
+    if (data is None) == (program is None):
+        faults.append("give either --data or --eval")
     if faults:
         raise usage_error(faults, "evaluate")
 
@@ -45,8 +56,7 @@ def command(path: str, data: str, metric: str | None, as_json: bool) -> None:
     from edgebm.compress import evaluate
 
     with show_progress() as progress:
-        progress("evaluate", 0, 0)
-        figures = evaluate(source(path), data=data, metric=metric)
+        figures = evaluate(path, data=data, eval=program, metric=metric, progress=progress)
     if as_json:
         emit_json(figures)
     else:

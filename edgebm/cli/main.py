@@ -82,6 +82,13 @@ class Commands(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Here, as click would make exit code 1 of it.
+            ctx.exit(_reader_gone())
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, table in (("Host commands", HOST), ("Device commands", DEVICE)):
             with formatter.section(title):

@@ -54,6 +54,11 @@ def show_progress(prefix: str = "") -> Iterator[Report]:
         yield _Bars(drawn, prefix).update
 
 
+def words(step: str) -> str:
+    """`quantize_weights` for people."""
+    return step.replace("_", " ")
+
+
 class _Bars:
     def __init__(self, drawn: Progress, prefix: str) -> None:
         self._drawn, self._prefix = drawn, prefix
@@ -66,7 +71,7 @@ class _Bars:
             self._finish(self._current)
         new = step not in self._tasks
         if new:
-            name = f"{self._prefix}{step}".replace("[", "\\[")
+            name = f"{self._prefix}{words(step)}".replace("[", "\\[")
             self._tasks[step] = self._drawn.add_task(name, total=total or None)
         self._current = step
         self._drawn.update(self._tasks[step], completed=done, total=total or None)
@@ -85,21 +90,23 @@ class _Lines:
     """One line when a step begins and one when it has ended."""
 
     def __init__(self, prefix: str) -> None:
-        self._prefix, self._current = prefix, ""
+        self._prefix, self._current, self._ended = prefix, "", ""
         self._started = 0.0
 
     def update(self, step: str, done: int, total: int) -> None:
+        if total and done >= total and step == self._ended:
+            return  # its end was told before
         if step != self._current:
             self.finish()
             self._current, self._started = step, time.monotonic()
-            self._say(f"{step} ...")
+            self._say(f"{words(step)} ...")
         if total and done >= total:
             self.finish()
 
     def finish(self) -> None:
         if self._current:
-            self._say(f"{self._current}: {time.monotonic() - self._started:.1f} s")
-        self._current = ""
+            self._say(f"{words(self._current)}: {time.monotonic() - self._started:.1f} s")
+        self._current, self._ended = "", self._current
 
     def _say(self, text: str) -> None:
         sys.stderr.write(f"{self._prefix}{text}\n")

@@ -7,6 +7,7 @@ memory of a run does not depend on how many samples a file has.
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -111,6 +112,13 @@ class WholeColumn:
             yield np.stack(list(self.column.rows(range(self.column.shape[0]))))
 
 
+def _go(stream: Any, position: int) -> None:
+    """Seek; a compressed member unpacks what it skips, so it goes there in small steps."""
+    while isinstance(stream, zipfile.ZipExtFile) and position - stream.tell() > BLOCK_BYTES:
+        stream.seek(BLOCK_BYTES, os.SEEK_CUR)
+    stream.seek(position)
+
+
 def _blocks(
     stream: Any, column: FileColumn | ZipColumn, offset: int, wanted: Sequence[int]
 ) -> Iterator[Array]:
@@ -128,7 +136,7 @@ def _blocks(
             and wanted[position + count] == first + count
         ):
             count += 1
-        stream.seek(offset + first * row_bytes)
+        _go(stream, offset + first * row_bytes)
         raw = stream.read(count * row_bytes)
         if len(raw) != count * row_bytes:
             raise DataError(

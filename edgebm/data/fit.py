@@ -22,7 +22,10 @@ _LAYOUTS: dict[tuple[int, ...], str] = {
 }
 
 
-def raise_faults(source: str, faults: Sequence[str]) -> None:
+_KEYED = "samples lie along axis 0, keyed by the model's input names"
+
+
+def raise_faults(source: str, faults: Sequence[str], hint: str = _KEYED) -> None:
     """One DataError for all of `faults`; the first few are listed, the rest counted."""
     if not faults:
         return
@@ -32,7 +35,7 @@ def raise_faults(source: str, faults: Sequence[str]) -> None:
     what = faults[0] if len(faults) == 1 else "\n".join([f"{len(faults)} faults:", *listed])
     raise DataError(
         f"{source}: {what}",
-        hint="samples lie along axis 0, keyed by the model's input names",
+        hint=hint,
         details={"faults": list(faults)},
     )
 

@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from edgebm.data.batch import Feeds
 from edgebm.data.callables import call_user, declared, finite_number, load_callable
-from edgebm.data.scores import (
-    ClassCount,
-    Correlation,
-    Iou,
-    Score,
-    SquaredError,
-    TopK,
-)
+from edgebm.data.scores import ClassCount, Correlation, Score, SquaredError, TopK
+from edgebm.data.segmentation import Iou
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 

@@ -22,6 +22,8 @@ from edgebm.data.store import Store
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
+_MEND = "leave those samples out, or mend what writes them"
+
 __all__ = ["Feeds", "Samples", "Scan", "open_samples"]
 
 
@@ -61,7 +63,7 @@ class Samples:
         for index, feeds in self._store.read(self._indices[start:stop]):
             bad = [name for name, array in feeds.items() if non_finite(array)]
             if bad:
-                raise_faults(self.source, [_not_finite(index, feeds, bad)])
+                raise_faults(self.source, [_not_finite(index, feeds, bad)], _MEND)
             yield feeds
 
     @property
@@ -100,7 +102,16 @@ class Samples:
             return self._view(self._indices, note), self._view(self._indices, note)
         held_out = min(len(self) - 1, max(1, round(len(self) * holdout_fraction)))
         cut = len(self) - held_out
-        return self._view(self._indices[:cut]), self._view(self._indices[cut:])
+        seen, held = (
+            self._store.classes(part) for part in (self._indices[:cut], self._indices[cut:])
+        )
+        note = ""
+        if held and len(held & seen) * 2 < len(held):
+            note = (
+                f"most classes in the end of {self.source}, held out for evaluation, are not in "
+                "the rest: shuffle the samples, or give evaluation samples of their own"
+            )
+        return self._view(self._indices[:cut]), self._view(self._indices[cut:], note)
 
     def subset(self, size: int, seed: int = 0) -> Samples:
         """`size` samples spread evenly: one from each of `size` equal stretches of the set."""
@@ -108,8 +119,9 @@ class Samples:
             raise DataError(f"a subset of {size} samples", hint="take at least one sample")
         if size >= len(self):
             return self
-        within = np.random.default_rng(seed).random(size)
-        places = np.floor((np.arange(size) + within) * (len(self) / size)).astype(int)
+        # Whole-numbered borders: no sample can be drawn twice.
+        borders = np.arange(size + 1) * len(self) // size
+        places = np.random.default_rng(seed).integers(borders[:-1], borders[1:])
         return self._view([self._indices[int(place)] for place in places])
 
     def scan(self) -> Scan:
@@ -122,7 +134,7 @@ class Samples:
             scan, faults = scan_feeds(
                 self._store.read(self._indices), self._store.label_rows(self._indices)
             )
-            raise_faults(self.source, faults)
+            raise_faults(self.source, faults, _MEND)
             if scan.identical and len(self) > 1:
                 self.warnings.append(f"all {len(self)} samples of {self.source} are identical")
             self._scan = scan

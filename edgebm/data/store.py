@@ -50,6 +50,13 @@ class Store:
                 if batch.labels is not None:
                     yield from batch.labels.rows(wanted)
 
+    def classes(self, positions: Sequence[int]) -> set[int]:
+        """The different labels, when they are single whole numbers; else nothing."""
+        first = next(self.label_rows(positions[:1]), None)
+        if first is None or first.ndim or first.dtype.kind not in "iu":
+            return set()
+        return {int(label) for label in self.label_rows(positions)}
+
     def _converted(self, arrays: Sequence[NDArray[Any]], position: int) -> Feeds:
         try:
             return {

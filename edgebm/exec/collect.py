@@ -76,12 +76,16 @@ def collect(
     count = 0
     for index, feeds in enumerate(samples):
         for name, value in runner.run(feeds).items():
-            try:
-                sinks[name](np.asarray(value))
-            except ValueError as cause:
-                raise DataError(f"calibration sample {index}, value '{name}': {cause}") from cause
+            _pass_on(sinks[name], np.asarray(value), f"calibration sample {index}, value '{name}'")
         count = index + 1
         progress()
     if count == 0:
         raise DataError("there are no calibration samples", hint="give data with -d")
     return count
+
+
+def _pass_on(sink: Sink, value: NDArray[Any], where: str) -> None:
+    try:
+        sink(value)
+    except ValueError as cause:
+        raise DataError(f"{where}: {cause}") from cause

@@ -6,8 +6,10 @@ onnx, onnx_ir or torch. torch itself is loaded only for torch sources.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnx
@@ -53,9 +55,8 @@ def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: 
     if isinstance(source, tuple):
         return _load_tuple(source)
     if _is_torch(source):
-        from edgebm.importers.torch_module import from_torch
-
-        return from_torch(source, example_inputs, dynamic_shapes)
+        exported: Model = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
+        return exported
     raise ModelError(
         f"cannot import a {type(source).__name__}",
         hint="give a path, module:function, a torch module, or an ONNX model",
@@ -71,9 +72,8 @@ def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: 
         model = _load(made, example_inputs, dynamic_shapes)
         return Model(model.graph, text)
     if path.suffix == ".pt2" and path.is_file():
-        from edgebm.importers.torch_module import from_program_file
-
-        return from_program_file(path)
+        program: Model = _torch_importer().from_program_file(path)
+        return program
     return read_onnx(path)
 
 
@@ -83,9 +83,17 @@ def _load_tuple(source: tuple[Any, ...]) -> Model:
             "a tuple must be (torch module, example inputs) or (torch module, example inputs, "
             f"dynamic shapes), not {tuple(type(item).__name__ for item in source)}"
         )
-    from edgebm.importers.torch_module import from_torch
+    exported: Model = _torch_importer().from_torch(*source)
+    return exported
 
-    return from_torch(source[0], source[1], source[2] if len(source) == 3 else None)
+
+def _torch_importer() -> ModuleType:
+    try:
+        return importlib.import_module("edgebm.importers.torch_module")
+    except ImportError as cause:
+        raise ModelError(
+            f"torch models need torch: {cause}", hint="pip install 'edgebm[train]'"
+        ) from cause
 
 
 def _is_torch(source: object) -> bool:

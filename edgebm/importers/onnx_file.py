@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from edgebm.errors import ModelError
 from edgebm.importers.structure import check_structure
-from edgebm.ir.model import Model
+from edgebm.ir.model import PROTOBUF_LIMIT_BYTES, Model
 
 _EXPORT_HINT = "give an .onnx file, a .pt2 program, or module:function that returns the model"
 
@@ -26,6 +23,8 @@ def read_onnx(path: Path) -> Model:
     """
     if path.is_dir():
         raise ModelError(f"{path} is a folder; {_folder_kind(path)}", hint=_EXPORT_HINT)
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not a regular file", hint=_EXPORT_HINT)
     try:
         data = path.read_bytes()
     except FileNotFoundError as cause:
@@ -35,10 +34,14 @@ def read_onnx(path: Path) -> Model:
     if looks := _looks_like(data):
         what, hint = looks
         raise ModelError(f"{path} is not an ONNX model: {what}", hint=hint)
-    proto = onnx.ModelProto()
+    if len(data) > PROTOBUF_LIMIT_BYTES:
+        raise ModelError(
+            f"{path} has {len(data) / 2**30:.1f} GiB; one ONNX file holds less than 2",
+            hint="edgebm is made for models below 2 GiB",
+        )
     try:
-        proto.ParseFromString(data)
-    except DecodeError as cause:
+        proto = onnx.load_model_from_string(data)
+    except Exception as cause:
         raise ModelError(
             f"{path} is not an ONNX model, or is truncated ({len(data)} bytes)",
             hint="compare its size with the original and copy it again",
@@ -49,22 +52,44 @@ def read_onnx(path: Path) -> Model:
 def from_proto(proto: onnx.ModelProto, *, label: str, folder: Path | None = None) -> Model:
     """A live protobuf model. Without `folder`, weights stored in other files are refused."""
     check_structure(proto, label)
-    graph = ir.from_proto(proto)
-    for value in _external(graph):
-        tensor = value.const_value
-        assert isinstance(tensor, ir.ExternalTensor)
-        value.const_value = _load_external(tensor, label, folder)
-    return Model(graph, source=label)
+    try:
+        model = ir.from_proto(proto)
+    except Exception as cause:
+        raise ModelError(
+            f"{label} is not valid ONNX: {_root(cause)}", hint="export the model again"
+        ) from cause
+    _load_initializers(model, label, folder)
+    _load_attributes(model, label, folder)
+    return Model(model, source=label)
 
 
-def _external(model: ir.Model) -> Iterator[ir.Value]:
+def _root(error: BaseException) -> BaseException:
+    """What went wrong first: onnx_ir wraps each level of the graph in an error of its own."""
+    deeper = error.__cause__ or error.__context__
+    return error if deeper is None or isinstance(error, ValueError) else _root(deeper)
+
+
+def _load_initializers(model: ir.Model, label: str, folder: Path | None) -> None:
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
-                yield value
+                value.const_value = _load_external(value.const_value, label, folder)
 
 
-def _load_external(tensor: ir.ExternalTensor, label: str, folder: Path | None) -> ir.Tensor:
+def _load_attributes(model: ir.Model, label: str, folder: Path | None) -> None:
+    nodes = list(model.graph.all_nodes())
+    for function in model.functions.values():
+        nodes += function.all_nodes()
+    for node in nodes:
+        for attribute in list(node.attributes.values()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                loaded = _load_external(attribute.value, label, folder)
+                node.attributes[attribute.name] = ir.AttrTensor(attribute.name, loaded)
+
+
+def _load_external(
+    tensor: ir.ExternalTensor, label: str, folder: Path | None
+) -> ir.TensorProtocol:
     where = f"{label}: weight '{tensor.name}' is stored in '{tensor.location}'"
     if folder is None:
         raise ModelError(where, hint="load the external data first: onnx.load(path)")
@@ -78,7 +103,9 @@ def _load_external(tensor: ir.ExternalTensor, label: str, folder: Path | None) -
         raise ModelError(f"{where}, which is not there", hint=f"copy it to {path.parent}")
     offset, length = tensor.offset or 0, tensor.nbytes
     size = path.stat().st_size
-    if offset < 0 or tensor.length not in (None, 0, length) or offset + length > size:
+    if tensor.length not in (None, 0, length):
+        raise ModelError(f"{where} with {tensor.length} bytes, but its shape takes {length}")
+    if offset + length > size:
         raise ModelError(
             f"{where} at bytes {offset} to {offset + length}, but that file has {size}",
             hint="the data file is truncated, or belongs to another model",
@@ -89,13 +116,14 @@ def _load_external(tensor: ir.ExternalTensor, label: str, folder: Path | None) -
     return _from_bytes(tensor, data)
 
 
-def _from_bytes(tensor: ir.ExternalTensor, data: bytes) -> ir.Tensor:
+def _from_bytes(tensor: ir.ExternalTensor, data: bytes) -> ir.TensorProtocol:
     proto = onnx.TensorProto(
-        name=tensor.name, data_type=int(tensor.dtype), dims=[int(d) for d in tensor.shape],
+        name=tensor.name,
+        data_type=int(tensor.dtype),
+        dims=tensor.shape.numpy(),
         raw_data=data,
     )
-    array = np.asarray(ir.from_proto(proto).numpy())
-    return ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+    return ir.serde.deserialize_tensor(proto)
 
 
 def _looks_like(data: bytes) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ _FUNCTION = re.compile(r"^(?P<module>.+):(?P<function>[A-Za-z_]\w*)$")
 
 
 def is_function_source(text: str) -> bool:
-    """Whether `text` names a function, not a file. A Windows drive (`C:\\x`) does not match."""
+    """Whether `text` names a function, not a file. A drive letter is no module."""
     found = _FUNCTION.match(text)
     if found is None or Path(text).exists():
         return False
@@ -25,7 +25,7 @@ def is_function_source(text: str) -> bool:
     return module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
 
 
-def call_function(text: str) -> Any:  # noqa: ANN401 - the user's own object
+def call_function(text: str) -> Any:
     """Import and call it; what it returns is the model.
 
     Raises:
@@ -44,7 +44,9 @@ def call_function(text: str) -> Any:  # noqa: ANN401 - the user's own object
 
 def _find(module_name: str, function_name: str) -> Callable[[], Any]:
     try:
-        module = _load_file(Path(module_name)) if module_name.endswith(".py") else _load(module_name)
+        module = (
+            _load_file(Path(module_name)) if module_name.endswith(".py") else _load(module_name)
+        )
     except Exception as cause:
         raise ModelError(
             f"{module_name} cannot be imported: {type(cause).__name__}: {cause}"

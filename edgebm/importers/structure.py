@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -50,17 +51,19 @@ def _graph_faults(graph: onnx.GraphProto, outer: frozenset[str], depth: int) -> 
     yield from (f"weight '{label}' is stored as a sparse tensor" for label in sparse)
     known = set(outer) | set(inputs) | set(weights) | set(sparse)
     yield from _node_faults(graph.node, known, depth)
-    for value in graph.output:
-        written = known | {label for node in graph.node for label in node.output}
-        if value.name not in written:
-            yield f"nothing computes the output '{value.name}'"
+    outputs = [value.name for value in graph.output]
+    yield from (f"two outputs are named '{label}'" for label in _twice(outputs))
+    written = known | {label for node in graph.node for label in node.output}
+    for label in outputs:
+        if label not in written:
+            yield f"nothing computes the output '{label}'"
 
 
-def _node_faults(nodes: object, known: set[str], depth: int) -> Iterator[str]:
+def _node_faults(nodes: Iterable[onnx.NodeProto], known: set[str], depth: int) -> Iterator[str]:
     if depth > MAX_DEPTH:
         yield f"branches are nested more than {MAX_DEPTH} deep"
         return
-    listed = list(nodes)  # type: ignore[call-overload]
+    listed = list(nodes)
     written = [label for node in listed for label in node.output if label]
     yield from (f"two nodes write '{label}'" for label in _twice(written))
     everything = known | set(written)
@@ -75,5 +78,4 @@ def _node_faults(nodes: object, known: set[str], depth: int) -> Iterator[str]:
 
 
 def _twice(labels: list[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({label for label in labels if label in seen or seen.add(label)})  # type: ignore[func-returns-value]
+    return sorted(label for label, count in Counter(labels).items() if count > 1)

@@ -23,9 +23,9 @@ from edgebm.ir.opset import INTERNAL_OPSET
 
 
 def from_torch(
-    source: Any,  # noqa: ANN401 - a Module or an ExportedProgram
+    source: Any,
     example_inputs: Sequence[Any] | Mapping[str, Any] | torch.Tensor | None = None,
-    dynamic_shapes: Any = None,  # noqa: ANN401 - torch's own structure
+    dynamic_shapes: Any = None,
 ) -> Model:
     """Export a module (in eval mode; its mode is restored) or a program.
 
@@ -67,7 +67,7 @@ def from_program_file(path: Path) -> Model:
     return Model(model.graph, str(path))
 
 
-def _arguments(examples: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa: ANN401
+def _arguments(examples: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(examples, Mapping):
         return (), dict(examples)
     if isinstance(examples, torch.Tensor):
@@ -76,10 +76,10 @@ def _arguments(examples: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:  # noqa
 
 
 def _export(
-    source: Any,  # noqa: ANN401
+    source: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    dynamic_shapes: Any,  # noqa: ANN401
+    dynamic_shapes: Any,
 ) -> Model:
     label = f"torch {type(source).__name__}"
     try:
@@ -106,7 +106,7 @@ def _export(
     return Model(graph, label)
 
 
-def _name_nodes(model: Any) -> None:  # noqa: ANN401 - onnx_ir.Model
+def _name_nodes(model: Any) -> None:
     """Name nodes after the module they come from: `layer1.0.conv/Conv`."""
     for node in model.graph:
         scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")

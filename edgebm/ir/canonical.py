@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
-from edgebm.ir.check import check_source, verify
+from edgebm.ir.check import MAX_NODES, check_source, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.fold import fold_constants
+from edgebm.ir.functions import inline_functions, write_out_newer_ops
 from edgebm.ir.model import Model
-from edgebm.ir.opset import INTERNAL_OPSET, model_opset, to_internal_opset
+from edgebm.ir.opset import (
+    INTERNAL_OPSET,
+    model_opset,
+    settle_conversion,
+    to_internal_opset,
+)
 from edgebm.ir.shapes import infer_shapes
 from edgebm.ir.simplify import simplify
 
@@ -47,23 +52,24 @@ def canonicalize(model: Model) -> Model:
 
 
 def _canonical(work: Model) -> Model:
-    graph = work.graph.graph
     check_source(work)
-    _lift_weights(graph)
-    face = _names(graph)
-    InlinePass()(work.graph)
-    graph.sort()
+    _lift_weights(work.graph.graph)
+    face = _names(work.graph.graph)
+    inline_functions(work, MAX_NODES)
+    work.graph.graph.sort()
     fix_names(work)
+    work = write_out_newer_ops(work)
     if model_opset(work) != INTERNAL_OPSET:
         infer_shapes(work)
-        to_internal_opset(work)
+    to_internal_opset(work)
     for _ in range(_MAX_ROUNDS):
         infer_shapes(work)
         if not fold_constants(work, INTERNAL_OPSET) + simplify(work) + clean_up(work):
             break
+    settle_conversion(work)
     fix_names(work)
     _forget(work.graph)
-    if _names(graph) != face:
+    if _names(work.graph.graph) != face:
         raise ModelError("the import changed the names of inputs or outputs")
     verify(work)
     return work

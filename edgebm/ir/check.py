@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgebm.errors import ModelError, UnsupportedModel
 from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
+from edgebm.ir.opset import INTERNAL_OPSET
 from edgebm.ir.shapes import light_proto, static_shape
 
 MAX_NODES = 60_000
@@ -18,6 +19,12 @@ MAX_VALUE_BYTES = 2**34
 _LISTED = 50
 _LOOPS = frozenset({"Loop", "Scan"})
 _STANDARD = ("", "ai.onnx")
+_WEIGHT_OPS = frozenset(
+    {
+        "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "PRelu",
+        "BatchNormalization", "InstanceNormalization", "LayerNormalization",
+    }
+)  # fmt: skip
 
 
 def check_source(model: Model) -> None:
@@ -96,16 +103,42 @@ def _node_faults(node: ir.Node) -> Iterator[str]:
         yield "the condition of this If depends on the inputs"
     elif why := _why_unknown(node):
         yield why
-    elif not onnx.defs.has(node.op_type, max_inclusive_version=20):
-        yield "no such operator in opset 20"
-    if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0):
+    elif not onnx.defs.has(node.op_type, max_inclusive_version=INTERNAL_OPSET):
+        yield f"no such operator in opset {INTERNAL_OPSET}"
+    else:
+        yield from _dtype_faults(node)
+    if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) != 0:
         yield "it is in training mode; export the model in eval mode"
+    if node.op_type == "Constant":
+        yield "a sparse or text constant"
     if node.op_type == "Dropout":
         yield "it is in training mode, or its mask is read; export the model in eval mode"
     for value in inputs(node):
         owned = value.producer() or value.is_graph_input() or value.is_initializer()
         if not owned:
             yield f"reads '{value.name}', which nothing provides"
+
+
+def _dtype_faults(node: ir.Node) -> Iterator[str]:
+    """Dtypes that the operator does not take; newer opsets widened many of them."""
+    schema = onnx.defs.get_schema(node.op_type, INTERNAL_OPSET)
+    for kind, values, formals in (
+        ("input", node.inputs, schema.inputs),
+        ("output", node.outputs, schema.outputs),
+    ):
+        for index, value in enumerate(values):
+            if value is None or value.dtype is None or not formals:
+                continue
+            formal = formals[min(index, len(formals) - 1)]
+            if _type_text(value.dtype) not in formal.types:
+                yield (
+                    f"{kind} {index} ('{value.name}') is {value.dtype.name.lower()}, which the "
+                    f"operator does not take in opset {INTERNAL_OPSET}"
+                )
+
+
+def _type_text(dtype: ir.DataType) -> str:
+    return f"tensor({dtype.name.lower()})"
 
 
 def _face_faults(graph: ir.Graph) -> Iterator[str]:
@@ -120,21 +153,23 @@ def _face_faults(graph: ir.Graph) -> Iterator[str]:
 
 
 def _weight_faults(graph: ir.Graph) -> Iterator[str]:
+    """NaN is never meant; infinities are, in attention masks, but not in layers' weights."""
     for value in graph.initializers.values():
         array = const(value)
         if array is None:
             yield f"weight '{value.name}' has no data"
-        elif array.dtype.kind == "f" and array.size > 1 and not np.isfinite(array).all():
-            bad = int(array.size - np.isfinite(array).sum())
-            if not _is_mask(array):
-                yield f"weight '{value.name}' has {bad} NaN or infinite values of {array.size}"
-        elif array.dtype.kind == "f" and np.isnan(array).any():
-            yield f"weight '{value.name}' is NaN"
-
-
-def _is_mask(array: np.ndarray) -> bool:  # type: ignore[type-arg]
-    """Attention masks hold minus infinity and nothing else that is not finite."""
-    return bool(((array == -np.inf) | (array == 0)).all())
+            continue
+        if value.dtype is None or not value.dtype.is_floating_point():
+            continue
+        finite = np.isfinite(array)
+        if finite.all():
+            continue
+        nans = int(np.isnan(array).sum())
+        infinite = array.size - int(finite.sum()) - nans
+        if nans:
+            yield f"weight '{value.name}' has {nans} NaN of {array.size} values"
+        elif any(usage.node.op_type in _WEIGHT_OPS for usage in value.uses()):
+            yield f"weight '{value.name}' has {infinite} infinite of {array.size} values"
 
 
 def _value_faults(graph: ir.Graph) -> Iterator[str]:
@@ -142,7 +177,7 @@ def _value_faults(graph: ir.Graph) -> Iterator[str]:
         for value in node.outputs:
             if value.name == "":
                 continue
-            if value.type is not None and not isinstance(value.type, ir.TensorType):
+            if isinstance(value.type, ir.SequenceType | ir.OptionalType | ir.SparseTensorType):
                 yield f"{_label(node)}: '{value.name}' is {value.type}, not a tensor"
             elif value.dtype is None:
                 yield f"{_label(node)}: the dtype of '{value.name}' cannot be inferred"

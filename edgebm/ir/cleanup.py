@@ -12,7 +12,12 @@ def clean_up(model: Model) -> int:
     """Remove identities and inference-mode dropouts, then what nobody reads; count removals."""
     removed = 0
     for node in list(model.graph.graph):
-        if node.op_type == "Identity" or _is_inactive_dropout(node):
+        if _is_inactive_dropout(node):
+            node.op_type = "Identity"
+            node.attributes.clear()
+            node.resize_inputs(1)
+            node.resize_outputs(1)
+        if node.op_type == "Identity":
             removed += _drop(model.graph.graph, node)
     return removed + remove_dead(model.graph.graph)
 

@@ -41,7 +41,7 @@ class Free:
         raise _NotKnown
 
 
-class _NotKnown(Exception):  # noqa: N818 - control flow inside this module
+class _NotKnown(Exception):
     """The result is not a product of sizes."""
 
 
@@ -106,7 +106,7 @@ def propagate(node: ir.Node, known: Known) -> Array | None:
         return None  # not arithmetic on sizes: the node stays as it is
 
 
-def _array(result: Any) -> Array:  # noqa: ANN401
+def _array(result: Any) -> Array:
     if isinstance(result, np.ndarray):
         return result
     array = np.empty((), object)
@@ -136,7 +136,7 @@ def _shape(node: ir.Node, shape: Array) -> Array:
     return shape[start:end]
 
 
-def _size(_: ir.Node, shape: Array) -> Any:  # noqa: ANN401
+def _size(_: ir.Node, shape: Array) -> Any:
     product: Any = 1
     for dim in shape:
         product = product * dim
@@ -150,8 +150,14 @@ def _gather(node: ir.Node, data: Array, indices: Array) -> Array:
     return picked
 
 
-def _slice(_: ir.Node, data: Array, starts: Array, ends: Array, axes: Array | None = None,
-           steps: Array | None = None) -> Array:
+def _slice(
+    _: ir.Node,
+    data: Array,
+    starts: Array,
+    ends: Array,
+    axes: Array | None = None,
+    steps: Array | None = None,
+) -> Array:
     if data.ndim != 1 or (axes is not None and _ints(axes) not in ([0], [-1])):
         raise _NotKnown
     (start,), (end,) = _ints(starts), _ints(ends)
@@ -187,11 +193,11 @@ def _identity(_: ir.Node, data: Array) -> Array:
     return data
 
 
-def _mul(_: ir.Node, a: Array, b: Array) -> Any:  # noqa: ANN401
+def _mul(_: ir.Node, a: Array, b: Array) -> Any:
     return a * b
 
 
-def _div(_: ir.Node, a: Array, b: Array) -> Any:  # noqa: ANN401
+def _div(_: ir.Node, a: Array, b: Array) -> Any:
     if not is_number(b) or any(element <= 0 for element in _ints(b)):
         raise _NotKnown
     if is_number(a) and any(element < 0 for element in _ints(a)):
@@ -199,12 +205,12 @@ def _div(_: ir.Node, a: Array, b: Array) -> Any:  # noqa: ANN401
     return a // b
 
 
-def _add(_: ir.Node, a: Array, b: Array) -> Any:  # noqa: ANN401
+def _add(_: ir.Node, a: Array, b: Array) -> Any:
     _ints(a), _ints(b)
     return a + b
 
 
-def _sub(_: ir.Node, a: Array, b: Array) -> Any:  # noqa: ANN401
+def _sub(_: ir.Node, a: Array, b: Array) -> Any:
     _ints(a), _ints(b)
     return a - b
 
@@ -213,7 +219,7 @@ def _equal(_: ir.Node, a: Array, b: Array) -> Array:
     return np.frompyfunc(_same, 2, 1)(a, b)  # type: ignore[no-any-return]
 
 
-def _same(a: Any, b: Any) -> bool:  # noqa: ANN401
+def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Free) and isinstance(b, Free) and a == b:
         return True
     sizes = [x for x in (a, b) if isinstance(x, Free)]
@@ -248,28 +254,3 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Equal": _equal,
     "Where": _where,
 }
-
-
-def reshape_target(node: ir.Node, target: Array) -> Array | None:
-    """A constant shape for a `Reshape` whose target has free sizes, or None.
-
-    A size that stands at the same place in the input becomes 0 ("copy"), one other becomes -1.
-    """
-    source = shape_array(node.inputs[0])
-    if node.attributes.get_int("allowzero", 0) or target.ndim != 1:
-        return None
-    if any(not isinstance(dim, Free) and dim == 0 for dim in target):
-        return None
-    free = [axis for axis, dim in enumerate(target) if isinstance(dim, Free)]
-    dims = list(target)
-    asks = any(not isinstance(dim, Free) and dim == -1 for dim in dims)
-    if len(free) > 1 or asks:
-        for axis in free:
-            if source is not None and axis < len(source) and source[axis] == dims[axis]:
-                dims[axis] = 0
-    rest = [axis for axis, dim in enumerate(dims) if isinstance(dim, Free)]
-    if len(rest) > 1 or (rest and asks):
-        return None
-    if rest:
-        dims[rest[0]] = -1
-    return np.asarray(dims, np.int64)

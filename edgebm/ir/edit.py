@@ -121,8 +121,9 @@ def add_node(
     return node.outputs[0]
 
 
-def insert_after(value: ir.Value, op_type: str, attributes: dict[str, Attribute] | None = None,
-                 *, label: str) -> ir.Value:
+def insert_after(
+    value: ir.Value, op_type: str, attributes: dict[str, Attribute] | None = None, *, label: str
+) -> ir.Value:
     """Put a one-input node behind `value`: every reader of `value` then reads the new output.
 
     Where `value` is a graph output the new node writes it, under the same name.

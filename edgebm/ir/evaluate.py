@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import InferenceError
 
 from edgebm.errors import UnsupportedModel
 from edgebm.ir.edit import Array, const, inputs, name
@@ -42,7 +43,7 @@ def output_bytes(node: ir.Node, opset: int) -> int | None:
             opset_imports=[onnx.OperatorSetIdProto(domain="", version=opset)],
             ir_version=10,
         )
-    except (RuntimeError, ValueError, onnx.defs.SchemaError):
+    except (RuntimeError, ValueError, onnx.defs.SchemaError, InferenceError):
         return None
     sizes = [_type_bytes(found.get(value.name or "")) for value in node.outputs if value.name]
     if any(size is None for size in sizes):
@@ -68,7 +69,8 @@ def _type_bytes(kind: onnx.TypeProto | None) -> int | None:
     if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
         return None
     elements = math.prod(dim.dim_value for dim in tensor.shape.dim)
-    return math.ceil(elements * ir.DataType(tensor.elem_type).bitwidth / 8)
+    bits: int = elements * ir.DataType(tensor.elem_type).bitwidth
+    return -(-bits // 8)
 
 
 def _bounded_by_data(node: ir.Node) -> int | None:
@@ -88,7 +90,9 @@ def evaluate(node: ir.Node, opset: int) -> list[Array] | None:
         UnsupportedModel: the result is over `LIMIT_BYTES`; it is not computed.
     """
     filled = _fill(node) if node.op_type == "ConstantOfShape" else None
-    size = output_bytes(node, opset) if filled is None else filled[1].itemsize * math.prod(filled[0])
+    size = (
+        output_bytes(node, opset) if filled is None else filled[1].itemsize * math.prod(filled[0])
+    )
     if size is None:
         return None
     if size > LIMIT_BYTES:
@@ -117,7 +121,9 @@ def _reference(node: ir.Node, opset: int) -> list[Array] | None:
     feeds = {name(value): const(value) for value in inputs(node)}
     with np.errstate(all="ignore"):
         try:
-            outputs = ReferenceEvaluator(ir.serde.serialize_node(node), opsets={"": opset}).run(None, feeds)
+            outputs = ReferenceEvaluator(ir.serde.serialize_node(node), opsets={"": opset}).run(
+                None, feeds
+            )
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError):
             return None  # the reference has no answer: the runtime will
     if not all(isinstance(array, np.ndarray | np.generic) for array in outputs):

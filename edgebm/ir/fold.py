@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.dims import Known, is_number, propagate, reshape_target
+from edgebm.ir.dims import Free, Known, is_number, propagate, shape_array
 from edgebm.ir.edit import (
     Array,
     add_const,
@@ -62,13 +62,18 @@ def fold_constants(model: Model, opset: int) -> int:
 def _values(node: ir.Node, opset: int, known: Known) -> list[Array] | None:
     if node.domain not in ("", "ai.onnx") or node.op_type in _KEPT:
         return None
-    if node.op_type == "Constant":
-        return _constant(node)
     if any(attribute.type in _GRAPHS for attribute in node.attributes.values()):
         return None
+    if node.op_type == "Constant":
+        return _constant(node)
     given = inputs(node)
     if given and all(value.const_value is not None for value in given):
         return evaluate(node, opset)
+    return _known_sizes(node, known)
+
+
+def _known_sizes(node: ir.Node, known: Known) -> list[Array] | None:
+    """The output if it is arithmetic on known sizes; partly known ones are noted in `known`."""
     sizes = propagate(node, known)
     if sizes is None:
         return None
@@ -83,11 +88,37 @@ def _fix_reshape(node: ir.Node, known: Known) -> bool:
     target = input_at(node, 1)
     if target is None or target not in known:
         return False
-    fixed = reshape_target(node, known[target])
+    fixed = _reshape_target(node, known[target])
     if fixed is None:
         return False
     set_const(node, 1, fixed, suffix="fixed")
+    node.attributes.pop("allowzero", None)  # `fixed` has zeros only where they mean "copy"
     return True
+
+
+def _reshape_target(node: ir.Node, target: Array) -> Array | None:
+    """A constant shape for a `Reshape` whose target has free sizes, or None.
+
+    A size that stands at the same place in the input becomes 0 ("copy"), one other becomes -1.
+    """
+    source = shape_array(node.inputs[0])
+    if target.ndim != 1:
+        return None
+    if any(not isinstance(dim, Free) and dim == 0 for dim in target):
+        return None
+    free = [axis for axis, dim in enumerate(target) if isinstance(dim, Free)]
+    dims = list(target)
+    asks = any(not isinstance(dim, Free) and dim == -1 for dim in dims)
+    if len(free) > 1 or asks:
+        for axis in free:
+            if source is not None and axis < len(source) and source[axis] == dims[axis]:
+                dims[axis] = 0
+    rest = [axis for axis, dim in enumerate(dims) if isinstance(dim, Free)]
+    if len(rest) > 1 or (rest and asks):
+        return None
+    if rest:
+        dims[rest[0]] = -1
+    return np.asarray(dims, np.int64)
 
 
 def _constant(node: ir.Node) -> list[Array] | None:

@@ -71,7 +71,11 @@ class Model:
                 hint="edgebm is made for models below 2 GiB",
             )
         try:
-            data: bytes = ir.serde.serialize_model(self.graph).SerializeToString(deterministic=True)
+            data: bytes = ir.serde.serialize_model(self.graph).SerializeToString(
+                deterministic=True
+            )
         except ValueError as cause:
-            raise ModelError(f"{self.source or 'the model'} cannot be serialized: {cause}") from cause
+            raise ModelError(
+                f"{self.source or 'the model'} cannot be serialized: {cause}"
+            ) from cause
         return data

@@ -29,8 +29,6 @@ def down_adapter(node: ir.Node, opset: int, target: int) -> None:
         return  # unknown at any version: the legality check names it
     if not onnx.defs.has(node.op_type, max_inclusive_version=target):
         raise CannotConvert(f"the operator is not in opset {target}")
-    if node.op_type == "GroupNormalization":
-        raise CannotConvert("its scale and bias are per channel since opset 21")
     for attribute, harmless in _NEW_ATTRIBUTES.get(node.op_type, {}).items():
         found = node.attributes.get(attribute)
         if found is None:

@@ -1,4 +1,4 @@
-"""What changed in meaning between opset 7 and 20, one adapter per operator and version.
+"""What changed in meaning between opset 6 and 20, one adapter per operator and version.
 
 `UP[(op_type, version)]` turns a node of the version before into one of that version. New
 versions that are not listed only allowed more dtypes, or added an attribute whose default is
@@ -13,12 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.ir.edit import add_node, input_at
+from edgebm.ir.opset_resize import resize_11, resize_13, upsample_9, upsample_10
 from edgebm.ir.rewrite import (
     CannotConvert,
     attribute_to_input,
     constant,
     float_dtype,
-    known,
     put,
     put_input,
     rank,
@@ -93,48 +93,6 @@ def _split_18(node: ir.Node) -> None:
         put(node, "num_outputs", len(node.outputs))
 
 
-def _upsample_9(node: ir.Node) -> None:
-    scales = np.asarray(take(node, "scales"), np.float32)
-    put_input(node, 1, constant(node, scales))
-
-
-def _upsample_10(node: ir.Node) -> None:
-    node.op_type = "Resize"
-
-
-def _resize_11(node: ir.Node) -> None:
-    """Before opset 11 a position was `x / scale`, cut off (rounded up when shrinking)."""
-    scales = input_at(node, 1)
-    mode = node.attributes.get_string("mode", "nearest")
-    put(node, "coordinate_transformation_mode", "asymmetric")
-    if mode == "nearest":
-        array = known(scales)
-        shrinks = array is not None and bool((array < 1).any())
-        if shrinks and array is not None and (array > 1).any():
-            raise CannotConvert("it shrinks one axis and stretches another")
-        put(node, "nearest_mode", "ceil" if shrinks else "floor")
-    put_input(node, 2, scales)
-    put_input(node, 1, None)
-
-
-def _resize_13(node: ir.Node) -> None:
-    """Opset 11 wanted empty tensors where 13 leaves an input out, and knew one more mode."""
-    for index in (1, 2):
-        array = known(input_at(node, index))
-        if array is not None and array.size == 0:
-            put_input(node, index, None)
-    if input_at(node, 3) is not None:
-        put_input(node, 2, None)
-    mode = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
-    if mode == "tf_half_pixel_for_nn":
-        nearest = node.attributes.get_string("nearest_mode", "round_prefer_floor")
-        if node.attributes.get_string("mode", "nearest") != "nearest" or nearest != "floor":
-            raise CannotConvert("tf_half_pixel_for_nn is only known with nearest_mode=floor")
-        # floor((x + 0.5) / scale) is (x + 0.5) / scale - 0.5 rounded to nearest, ties up.
-        put(node, "coordinate_transformation_mode", "half_pixel")
-        put(node, "nearest_mode", "round_prefer_ceil")
-
-
 def _scatter_11(node: ir.Node) -> None:
     node.op_type = "ScatterElements"
 
@@ -183,6 +141,49 @@ def _dft_20(node: ir.Node) -> None:
     put_input(node, 2, constant(node, np.asarray(1 if axis is None else axis, np.int64)))
 
 
+def _broadcast_7(node: ir.Node) -> None:
+    """Opset 6 broadcast only when told to, from a given axis on."""
+    told, axis = take(node, "broadcast"), take(node, "axis")
+    small = input_at(node, 1)
+    dims, own = rank(input_at(node, 0)), rank(small)
+    if not told or axis is None or small is None:
+        return
+    if dims is None or own is None:
+        raise CannotConvert("it broadcasts from an axis of a tensor of unknown rank")
+    behind = dims - (axis % dims) - own
+    if behind > 0:
+        axes = constant(node, np.arange(own, own + behind, dtype=np.int64))
+        put_input(node, 1, add_node(node, "Unsqueeze", [small, axes]))
+
+
+def _batchnorm_7(node: ir.Node) -> None:
+    if not take(node, "is_test"):
+        raise CannotConvert("it is in training mode (is_test=0)")
+
+
+def _dropout_7(node: ir.Node) -> None:
+    if not take(node, "is_test"):
+        raise CannotConvert("it is in training mode (is_test=0)")
+
+
+def _gemm_7(node: ir.Node) -> None:
+    take(node, "broadcast")
+
+
+_BINARY_7 = (
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "Less",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Xor",
+)
 _REDUCTIONS_18 = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSumSquare",
@@ -200,8 +201,8 @@ UP: dict[tuple[str, int], Adapter] = {
     ("LogSoftmax", 13): _softmax_13,
     ("Pad", 11): _pad_11,
     ("ReduceSum", 13): _axes_1,
-    ("Resize", 11): _resize_11,
-    ("Resize", 13): _resize_13,
+    ("Resize", 11): resize_11,
+    ("Resize", 13): resize_13,
     ("RoiAlign", 16): _roialign_16,
     ("Scatter", 11): _scatter_11,
     ("Slice", 10): _slice_10,
@@ -211,7 +212,11 @@ UP: dict[tuple[str, int], Adapter] = {
     ("Squeeze", 13): _axes_1,
     ("TopK", 10): _topk_10,
     ("Unsqueeze", 13): _axes_1,
-    ("Upsample", 9): _upsample_9,
-    ("Upsample", 10): _upsample_10,
+    ("Upsample", 9): upsample_9,
+    ("Upsample", 10): upsample_10,
+    ("BatchNormalization", 7): _batchnorm_7,
+    ("Dropout", 7): _dropout_7,
+    ("Gemm", 7): _gemm_7,
+    **{(op_type, 7): _broadcast_7 for op_type in _BINARY_7},
     **{(op_type, 18): _axes_1 for op_type in _REDUCTIONS_18},
 }

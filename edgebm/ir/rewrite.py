@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgebm.ir.edit import Array, add_node, const, input_at
 
 
-class CannotConvert(Exception):  # noqa: N818 - a reason, collected by the caller
+class CannotConvert(Exception):
     """Why a node has no equal in the internal opset."""
 
 
@@ -37,7 +37,7 @@ def known(value: ir.Value | None) -> Array | None:
     return None if attribute is None else attribute.as_tensor().numpy()
 
 
-def take(node: ir.Node, attribute: str) -> Any:  # noqa: ANN401 - an attribute has any type
+def take(node: ir.Node, attribute: str) -> Any:
     """Remove an attribute and return its value, or None if the node does not have it."""
     found = node.attributes.pop(attribute, None)
     if found is None:
@@ -80,8 +80,12 @@ def float_dtype(node: ir.Node) -> np.dtype[Any]:
     return np.dtype(value.dtype.numpy())
 
 
-def swap_output(node: ir.Node, op_type: str, extra: Sequence[ir.Value],
-                attributes: dict[str, Any] | None = None) -> ir.Node:
+def swap_output(
+    node: ir.Node,
+    op_type: str,
+    extra: Sequence[ir.Value],
+    attributes: dict[str, Any] | None = None,
+) -> ir.Node:
     """Put a new node behind `node` that takes over its output and readers.
 
     `extra` are further inputs of the new node.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 import onnx_ir as ir
+from onnx.shape_inference import InferenceError
 
 from edgebm.ir.model import Model
 
@@ -23,7 +24,7 @@ def light_proto(model: Model) -> onnx.ModelProto:
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= _SMALL_BYTES:
             continue
-        value.shape, value.dtype = ir.Shape(tensor.shape), tensor.dtype
+        value.shape, value.dtype = _shape_of(tensor), tensor.dtype
         graph.initializers.pop(label)
         value.const_value = None
         if not value.is_graph_input():
@@ -39,27 +40,36 @@ def infer_shapes(model: Model) -> None:
     only loses unknown dimensions.
     """
     graph = model.graph.graph
-    for node in graph:
-        for value in node.outputs:
-            _forget_made_up(value)
-    proto = light_proto(model)
+    outputs = [value for node in graph for value in node.outputs]
+    for value in outputs:
+        _forget_made_up(value)
+    found = _inferred(light_proto(model))
+    for value in outputs:
+        kind = found.get(value.name or "")
+        if kind is not None and kind.HasField("tensor_type"):
+            _merge(value, kind.tensor_type)
+        elif kind is not None and value.type is None:
+            value.type = ir.serde.deserialize_type_proto_for_type(kind)
+    for value in graph.initializers.values():
+        if value.const_value is not None:
+            value.shape, value.dtype = _shape_of(value.const_value), value.const_value.dtype
+
+
+def _inferred(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
     for output in proto.graph.output:
         # A wrong declaration would stop the inference of everything in front of it.
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (RuntimeError, ValueError):
-        return
-    found = {info.name: info.type for info in (*inferred.graph.value_info, *inferred.graph.output)}
-    for node in graph:
-        for value in node.outputs:
-            kind = found.get(value.name or "")
-            if kind is not None and kind.HasField("tensor_type"):
-                _merge(value, kind.tensor_type)
-    for value in graph.initializers.values():
-        if value.const_value is not None:
-            value.shape, value.dtype = ir.Shape(value.const_value.shape), value.const_value.dtype
+    except (RuntimeError, ValueError, InferenceError):
+        return {}  # values that then have no dtype are named by the legality check
+    infos = (*inferred.graph.value_info, *inferred.graph.output)
+    return {info.name: info.type for info in infos}
+
+
+def _shape_of(tensor: ir.TensorProtocol) -> ir.Shape:
+    return ir.Shape(tensor.shape.numpy())
 
 
 def _forget_made_up(value: ir.Value) -> None:

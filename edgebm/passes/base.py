@@ -42,13 +42,11 @@ def _no_progress(step: str, done: int, total: int) -> None:
 class Context:
     """Everything a pass may use besides the model. Made once per run; there are no globals.
 
-    `weight_bits` is what the target's integer kernels take without overflow; `observe` names
-    the values of a model that some engine of the target would quantize; `is_ignored` is the
-    user's `--ignored`.
+    `observe` names the values of a model that some engine of the target would quantize;
+    `is_ignored` is the user's `--ignored`.
     """
 
     samples: Samples | None = None
-    weight_bits: int = 8
     observe: Callable[[Model], frozenset[str]] = lambda model: frozenset()
     is_ignored: Callable[[str, str], bool] = lambda name, op_type: False
     seed: int = 0

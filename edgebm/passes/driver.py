@@ -28,13 +28,16 @@ def run_passes(model: Model, steps: Sequence[Pass], ctx: Context) -> tuple[Model
         decided, start = annotated(model), time.perf_counter()
         try:
             model = step(model.clone(), ctx)
-            verify(model)
         except EdgebmError:
             raise
         except Exception as cause:
             raise PassError(
                 f"unexpected {type(cause).__name__}: {cause}", step=step.kind
             ) from cause
+        try:
+            verify(model)
+        except Exception as cause:
+            raise PassError(f"left an illegal graph: {cause}", step=step.kind) from cause
         if _signature(model) != signature:
             raise PassError("the model's inputs or outputs changed", step=step.kind)
         if lost := decided - annotated(model):

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgebm.ir.edit import bypass, const, set_const, sole_user
+from edgebm.ir.edit import bypass, const, input_at, set_const, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.traits import channel_axis
 from edgebm.passes.base import Context, step
@@ -53,20 +53,33 @@ def _fold(bn: ir.Node) -> str:
     gamma, beta, mean, var = (const(v) for v in bn.inputs[1:5])
     if weight is None or gamma is None or beta is None or mean is None or var is None:
         return "a weight or statistic is computed at run time"
-    has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
-    bias = const(layer.inputs[2]) if has_bias else np.zeros_like(mean)
-    if bias is None:
-        return "the bias is computed at run time"
-    if layer.op_type == "Gemm" and layer.attributes.get_float("beta", 1.0) != 1.0:
-        return "the Gemm scales its bias"
+    bias, reason = _bias(layer)
+    if reason:
+        return reason
 
     epsilon = bn.attributes.get_float("epsilon", 1e-5)
     gain = gamma.astype(np.float64) / np.sqrt(var.astype(np.float64) + epsilon)
     set_const(layer, 1, scale_channels(weight, gain, axis), suffix="folded")
-    shift = (np.broadcast_to(bias, mean.shape) - mean) * gain + beta
+    shift = (bias - mean) * gain + beta
     set_const(layer, 2, shift.astype(weight.dtype), suffix="bias")
     bypass(bn, layer.outputs[0])
     return ""
+
+
+def _bias(layer: ir.Node) -> tuple[NDArray[Any], str]:
+    """The bias as `[C]` or one number for all channels, or why it cannot be folded into."""
+    nothing = np.zeros(1, np.float32)
+    value = input_at(layer, 2)
+    if value is None:
+        return nothing, ""
+    bias = const(value)
+    if bias is None:
+        return nothing, "the bias is computed at run time"
+    if layer.op_type == "Gemm" and layer.attributes.get_float("beta", 1.0) != 1.0:
+        return nothing, "the Gemm scales its bias"
+    if bias.ndim == 2 and bias.shape[0] != 1:
+        return nothing, "the Gemm adds another bias to each row"
+    return bias.reshape(-1), ""
 
 
 def scale_channels(weight: NDArray[Any], gain: NDArray[Any], axis: int) -> NDArray[Any]:

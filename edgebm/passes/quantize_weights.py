@@ -8,8 +8,8 @@ import onnx_ir as ir
 from pydantic import Field
 
 from edgebm.errors import PassError
-from edgebm.ir.annotate import set_quant
-from edgebm.ir.edit import const
+from edgebm.ir.annotate import quant_of, set_quant
+from edgebm.ir.edit import const, set_const
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, channel_axis, weight_index
 from edgebm.passes.base import Context, step
@@ -23,9 +23,8 @@ class QuantizeWeights:
     """Symmetric parameters, one scale per output channel, from the largest magnitude.
 
     Covers Conv, ConvTranspose (per tensor when grouped), Gemm, MatMul with a constant right
-    operand, and embedding tables (one scale per row, weight only). `bits` left out means what
-    the target's kernels take: 8, or 7 where products of two 8-bit numbers overflow (x86
-    without VNNI: runtimes sum pairs of them in 16 bits).
+    operand, and embedding tables (one scale per row, weight only). A backend whose kernels
+    would overflow takes a bit less when it lowers the model.
 
     Source:
         Krishnamoorthi 2018, arXiv:1806.08342, section 2.2.
@@ -33,7 +32,7 @@ class QuantizeWeights:
 
     kind: Literal["quantize_weights"] = "quantize_weights"
     needs_samples: ClassVar[bool] = False
-    bits: Annotated[int, Field(ge=2, le=8)] | None = None
+    bits: Annotated[int, Field(ge=2, le=8)] = 8
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         nodes = [n for n in model.nodes() if n.op_type in MATMULS | RECURRENT | {"Gather"}]
@@ -62,10 +61,13 @@ class QuantizeWeights:
             return f"the table has only {weight.size} elements"
         if weight.ndim < 2:
             return "the weight is a vector"
-        # A table is looked up and never multiplied in int8, so nothing can overflow.
-        bits = 8 if node.op_type == "Gather" else self.bits or ctx.weight_bits
         try:
-            set_quant(value, symmetric_params(weight, bits=bits, axis=channel_axis(node)))
+            params = symmetric_params(weight, bits=self.bits, axis=channel_axis(node))
         except ValueError as cause:
             raise PassError(str(cause), step=self.kind, node=node.name or "?") from cause
+        earlier = quant_of(value)
+        if earlier is not None and earlier.axis != params.axis:
+            # Another node reads the same array along another axis: each gets its own.
+            value = set_const(node, index, weight, suffix="own")
+        set_quant(value, params)
         return ""

@@ -76,7 +76,9 @@ class Histogram(MinMax):
             stride = -(-flat.size // _SAMPLED) | 1  # odd, so that it does not beat with channels
             self._phase = (self._phase + 1) % stride
             flat = flat[self._phase :: stride]
-        index = (flat * np.float32(_BINS / 2 / self.reach) + np.float32(_BINS / 2)).astype(np.int32)
+        index = (flat * np.float32(_BINS / 2 / self.reach) + np.float32(_BINS / 2)).astype(
+            np.int32
+        )
         np.clip(index, 0, _BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=_BINS)
 
@@ -84,7 +86,7 @@ class Histogram(MinMax):
     def centers(self) -> NDArray[np.float64]:
         """Middle of each bin, shape [8192]."""
         width = 2 * self.reach / _BINS
-        return (np.arange(_BINS) + 0.5) * width - self.reach
+        return np.asarray((np.arange(_BINS) + 0.5) * width - self.reach, np.float64)
 
     def _grow(self, peak: float) -> None:
         if self.reach == 0.0:
@@ -137,8 +139,12 @@ class Mse(Histogram):
         both = [Range(span.low * f, span.high * f) for f in fractions]
         best = self._best(x, weight, both)
         if span.low < 0 < span.high:
-            best = self._best(x, weight, [best, *(Range(span.low * f, best.high) for f in fractions)])
-            best = self._best(x, weight, [best, *(Range(best.low, span.high * f) for f in fractions)])
+            best = self._best(
+                x, weight, [best, *(Range(span.low * f, best.high) for f in fractions)]
+            )
+            best = self._best(
+                x, weight, [best, *(Range(best.low, span.high * f) for f in fractions)]
+            )
         return best
 
     def _best(

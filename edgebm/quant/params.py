@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class QuantParams:
 
     @property
     def qmax(self) -> int:
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return int(2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1)
 
 
 def symmetric_params(
@@ -58,7 +58,8 @@ def symmetric_params(
 
     Returns:
         Parameters with scale of shape `[weight.shape[axis]]`, or `[]` if axis is None. A
-        channel that is all zeros gets scale 1, so no scale is ever 0.
+        channel of zeros, or too small for a normal float32 step, gets scale 1: no scale is
+        ever 0, and each has a finite inverse.
 
     Raises:
         ValueError: `weight` has a NaN or an infinity.
@@ -71,7 +72,8 @@ def symmetric_params(
     if peak is None:
         others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
         peak = np.abs(weight).max(axis=others, initial=0.0)
-    scale = np.where(peak > _SMALLEST_SCALE, peak / (2 ** (bits - 1) - 1), 1.0).astype(np.float32)
+    step = np.asarray(peak, np.float64) / (2 ** (bits - 1) - 1)
+    scale = np.where(step > _SMALLEST_SCALE, step, 1.0).astype(np.float32)
     return QuantParams(bits, signed=True, scale=scale, zero_point=_zeros(scale), axis=axis)
 
 
@@ -100,6 +102,14 @@ def range_params(span: Range, *, bits: int, signed: bool) -> QuantParams:
     return QuantParams(
         bits, signed=False, scale=np.asarray(scale), zero_point=np.asarray(zero, np.int32)
     )
+
+
+def with_bits(params: QuantParams, bits: int) -> QuantParams:
+    """Signed `params` on a grid of `bits` that reaches as far; the same when bits are equal."""
+    if bits == params.bits:
+        return params
+    scale = np.asarray(params.scale * (params.qmax / (2 ** (bits - 1) - 1)), np.float32)
+    return replace(params, bits=bits, scale=scale)
 
 
 def quantize(x: NDArray[Any], params: QuantParams) -> NDArray[np.int32]:

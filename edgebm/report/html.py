@@ -17,7 +17,7 @@ from edgebm.report.rows import (
     Report,
     candidate_name,
     check_report,
-    constraint_texts,
+    floor_text,
     layer_counts,
     metric_text,
     ms,
@@ -54,12 +54,12 @@ def render_html(report: Report) -> str:
         **first,
         further=further,
         metric_name=str(report["metric"]["name"]),
-        limits=constraint_texts(report),
+        floor=floor_text(report),
         candidates_svg=Markup(candidates_svg(report)),  # noqa: S704 - names in it are escaped
         layers_svg=Markup(layers_svg(report)),  # noqa: S704
         max_layers=MAX_LAYERS,
         longest=max((step["seconds"] for step in report["steps"]), default=0.0) or 1.0,
-        recipe=json.dumps(report["recipe"], indent=2, ensure_ascii=False),
+        recipe=json.dumps(report["recipe"], indent=2, ensure_ascii=False, sort_keys=True),
     )
 
 
@@ -73,7 +73,10 @@ def _target(report: Report) -> dict[str, Any]:
 
 
 def _db(value: float | None) -> str:
-    return NONE if value is None else f"{value:.1f} dB"
+    if value is None:
+        return NONE
+    # Beyond this it is the rounding of float32.
+    return f"{value:.1f} dB" if value < 100 else "over 100 dB"
 
 
 def _lowest_db(values: Mapping[str, float | None]) -> str:

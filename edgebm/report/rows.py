@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,8 +172,9 @@ def candidate_name(candidate: Mapping[str, Any]) -> str:
 
 
 def layer_counts(layers: Mapping[str, int]) -> str:
-    """`23 int8, 4 f32`."""
-    return ", ".join(f"{count} {precision}" for precision, count in layers.items()) or NONE
+    """`23 int8, 4 f32`, the most frequent first."""
+    ranked = sorted(layers.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name}" for name, count in ranked) or NONE
 
 
 def is_float(candidate: Mapping[str, Any]) -> bool:
@@ -181,13 +182,13 @@ def is_float(candidate: Mapping[str, Any]) -> bool:
     return str(candidate["precision"]) in {"f32", "f16", "bf16"}
 
 
-def constraint_texts(report: Report) -> Sequence[str]:
-    """The limits that were set, as sentences without a full stop."""
+def floor_text(report: Report) -> str:
+    """What the accuracy must keep, and the other limits that were set: a few sentences."""
     limits = report["constraints"]
-    unit = report["metric"]["unit"]
-    texts = {
-        "max_drop": f"{report['metric']['name']} may drop by {{}} {unit}".rstrip(),
-        "max_latency_ms": "latency (p99) up to {} ms",
-        "max_size_mb": "size up to {} MB",
-    }
-    return [texts[key].format(f"{limits[key]:g}") for key in texts if limits.get(key) is not None]
+    texts = {"max_latency_ms": "latency (p99) up to {:g} ms", "max_size_mb": "size up to {:g} MB"}
+    others = [texts[key].format(limits[key]) for key in texts if limits.get(key) is not None]
+    sentences = [
+        str(report["metric"]["floor"]),
+        *([f"Limits: {'; '.join(others)}"] if others else []),
+    ]
+    return " ".join(text[:1].upper() + text[1:].rstrip(".") + "." for text in sentences if text)

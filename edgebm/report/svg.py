@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import rc_context
@@ -36,9 +36,13 @@ _STYLE: Any = {
 }
 
 
-def style(salt: str) -> AbstractContextManager[None]:
+@contextmanager
+def style(salt: str) -> Iterator[None]:
     """The look, while a figure is drawn and written; `salt` keeps the ids of two apart."""
-    return rc_context(_STYLE | {"svg.hashsalt": f"edgebm {salt}"})
+    with rc_context(_STYLE | {"svg.hashsalt": f"edgebm {salt}"}), warnings.catch_warnings():
+        # Names may hold letters that matplotlib's font lacks; the browser's font has them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def row_legend(ax: Axes, marks: Sequence[Line2D]) -> None:
@@ -58,10 +62,7 @@ def row_legend(ax: Axes, marks: Sequence[Line2D]) -> None:
 def to_svg(figure: Figure) -> str:
     """An `<svg>` element to stand in HTML; names in it are escaped."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Names may hold letters that matplotlib's font lacks; the browser's font has them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     text = buffer.getvalue().decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

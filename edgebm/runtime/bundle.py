@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from edgebm.runtime.container import (
     packed_size,
     unpack,
 )
+from edgebm.runtime.npy import read_npy
 from edgebm.runtime.schema import parse_json, read_manifest
 from edgebm.spec import Manifest, TensorSpec, Variant
 
@@ -109,31 +109,6 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
     _check_members(manifest, members, where)
     digest = hashlib.sha256(data).hexdigest()
     return Bundle(where, manifest, members, digest, len(data))
-
-
-def read_npy(raw: bytes, where: str) -> NDArray[Any]:
-    """Decode a `.npy` file from memory; never an object array.
-
-    Raises:
-        BundleFormat: not such a file, or its header claims another size than there is.
-    """
-    stream = io.BytesIO(raw)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise BundleFormat(f"{where} is .npy version {version}, not (1, 0)")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as cause:
-        raise BundleFormat(f"{where} is not a .npy file: {cause}") from cause
-    count = 1
-    for dim in shape:
-        count *= dim
-    rest = raw[stream.tell() :]
-    if dtype.hasobject or fortran or min(shape, default=0) < 0:
-        raise BundleFormat(f"{where} is not a plain array in C order")
-    if count * dtype.itemsize != len(rest):
-        raise BundleFormat(f"{where} claims {count} values, it holds {len(rest)} bytes")
-    return np.frombuffer(rest, dtype).reshape(shape)
 
 
 def _read_once(where: str) -> bytes:

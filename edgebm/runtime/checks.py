@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,18 +58,20 @@ class Face:
         if inputs is not MISSING and named:
             raise InputPort("inputs were given both in one argument and as keywords")
         given = named if inputs is MISSING else inputs
-        if not isinstance(given, Mapping):
+        # Asking an abstract class takes longer than all else here.
+        if type(given) is not dict and not isinstance(given, Mapping):
             if len(self.names) == 1:
                 return (given,)
             raise InputPort(
                 f"the model has {len(self.names)} inputs, {type(given).__name__} was given",
                 hint=f"pass a dict with the keys {list(self.names)}",
             )
+        if len(given) == len(self.names):
+            with contextlib.suppress(KeyError):
+                return tuple([given[name] for name in self.names])
         missing = [name for name in self.names if name not in given]
         extra = [key for key in given if key not in self.names]
-        if missing or extra:
-            raise _port_error(missing, extra, self.names)
-        return tuple(given[name] for name in self.names)
+        raise _port_error(missing, extra, self.names)
 
     def check(self, values: Sequence[Any]) -> Arrays:
         """Return plain arrays fit for the model; numpy sub-classes become base arrays.

@@ -31,13 +31,13 @@ def missing_features(variant: Variant) -> list[str]:
     return sorted(set(variant.requires) - cpu_features())
 
 
-def choose_variant(manifest: Manifest, name: str) -> Variant:
-    """The first variant called `name` that this processor can run.
+def named_variants(manifest: Manifest, name: str) -> list[Variant]:
+    """The variants that `name` means, in the order of the manifest.
 
-    `name` is "auto", a target, a runtime, or "target/runtime".
+    `name` is "auto" (all of them), a target, a runtime, or "target/runtime".
 
     Raises:
-        BundleIncompatible: the bundle has none by that name, or each needs what is missing here.
+        BundleIncompatible: there is none.
     """
     named = [
         variant
@@ -49,6 +49,16 @@ def choose_variant(manifest: Manifest, name: str) -> Variant:
             f"the bundle has no variant for {name!r}, it has {describe(manifest)}",
             hint=f"compress with --target {name}, or ask for one of these",
         )
+    return named
+
+
+def choose_variant(manifest: Manifest, name: str) -> Variant:
+    """The first variant that `name` means and this processor can run.
+
+    Raises:
+        BundleIncompatible: the bundle has none by that name, or each needs what is missing here.
+    """
+    named = named_variants(manifest, name)
     for variant in named:
         if not missing_features(variant):
             return variant

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends import openvino as openvino_backend
-from edgebm.backends.dialects import Dialect, cpu_dialects
+from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
 from edgebm.backends.placement import Ignored, Placement, place
 from edgebm.backends.qdq import lower
 from edgebm.errors import BackendFailed
 from edgebm.ir.annotate import annotated
 from edgebm.ir.model import Model
-from edgebm.search.candidates import Artifact
+from edgebm.search.candidates import DYNAMIC, Artifact
 
-_BUILD: dict[str, Callable[[Model], dict[str, bytes]]] = {
+# How each runtime's files are made from a graph, float or with Q/DQ.
+BUILD: dict[str, Callable[[Model], dict[str, bytes]]] = {
     "onnxruntime": onnxruntime_backend.build,
     "openvino": openvino_backend.build,
 }
@@ -37,39 +38,60 @@ def build_float(model: Model, runtime: str) -> Artifact:
     Raises:
         BackendFailed: the runtime refuses the model.
     """
-    return Artifact(runtime, "float", _BUILD[runtime](model), lowered=model)
+    return Artifact(runtime, "float", BUILD[runtime](model), lowered=model)
 
 
-def build_integer(model: Model, runtime: str, ignored: Ignored) -> list[Artifact | BackendFailed]:
+def build_integer(
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+) -> list[Artifact | BackendFailed]:
     """One artifact per distinct placement of the decisions on `model`; none without any.
 
-    A placement that the runtime refuses is returned as the error, so that the report can say
-    why it is missing.
+    Args:
+        model: annotated.
+        runtime: "onnxruntime" or "openvino".
+        grids: the chosen grid first; the others are those that do not overflow either.
+        ignored: nodes the user wants in float.
+
+    Returns:
+        Artifacts. A placement that the runtime refuses is returned as the error, so that the
+        report can say why it is missing.
     """
     if not annotated(model):
         return []
     built: list[Artifact | BackendFailed] = []
     seen: set[frozenset[str]] = set()
-    for dialect in cpu_dialects(runtime):
+    for dialect in cpu_dialects(runtime, grids[0]):
         lowered, plan = lower(model, dialect, ignored)
         key = frozenset(plan.points) | {node.name or "" for node in plan.nodes}
-        if key in seen or (built and not plan.nodes):
-            continue
-        seen.add(key)
-        try:
-            built.append(_integer_artifact(lowered, plan, dialect))
-        except BackendFailed as error:
-            built.append(error)
+        if key not in seen and plan.nodes:
+            seen.add(key)
+            kind = "int8" + dialect.name.partition("-cpu")[2]
+            built.append(_artifact(kind, lowered, plan, dialect))
+    if runtime == "onnxruntime":
+        built += _dynamic(model, grids, ignored)
     return built
 
 
-def _integer_artifact(lowered: Model, plan: Placement, dialect: Dialect) -> Artifact:
-    kind = "int8" + dialect.name.partition("-cpu")[2]
-    return Artifact(
-        dialect.runtime,
-        kind,
-        _BUILD[dialect.runtime](lowered),
-        integer_nodes=tuple(node.name or "?" for node in plan.nodes),
-        reasons=plan.reasons,
-        lowered=lowered,
-    )
+def _artifact(
+    kind: str, lowered: Model, plan: Placement, dialect: Dialect
+) -> Artifact | BackendFailed:
+    try:
+        files = BUILD[dialect.runtime](lowered)
+    except BackendFailed as error:
+        return error
+    nodes = tuple(node.name or "?" for node in plan.nodes)
+    return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons)
+
+
+def _dynamic(model: Model, grids: Sequence[Grid], ignored: Ignored) -> list[Artifact]:
+    """Products that take their range at run time. They use all 8 bits of an activation."""
+    grid = next((g for g in grids if g.activation_bits == 8), None)
+    if grid is None:
+        return []
+    dialect = cpu_dialects("onnxruntime", grid)[0]
+    lowered, plan = lower(model, dialect, ignored)
+    files = onnxruntime_backend.build_dynamic(lowered)
+    if files is None:
+        return []
+    nodes = tuple(node.name or "?" for node in plan.nodes)
+    return [Artifact("onnxruntime", DYNAMIC, files, lowered, nodes, plan.reasons)]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from edgebm.ir.model import Model
 from edgebm.spec import EngineConfig, TensorSpec
 
+DYNAMIC = "int8-dynamic"
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
@@ -21,7 +23,8 @@ class Face:
 class Artifact:
     """One built model file set.
 
-    `kind` is "float" or the name of an integer placement ("int8", "int8+attention").
+    `kind` is "float" or the name of an integer placement ("int8", "int8+attention",
+    "int8-dynamic").
     `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
     each other computing node why it was not. `lowered` is the graph the files were built from.
     """
@@ -47,7 +50,7 @@ class Candidate:
 
     @property
     def precision(self) -> str:
-        """"f32", "bf16", "int8", "int8+bf16", "int8+attention" ..."""
+        """The whole candidate for people: f32, bf16, int8, int8+bf16, int8+attention ..."""
         kind, rest = self.artifact.kind, self.config.precision
         if kind == "float":
             return rest

@@ -62,7 +62,7 @@ def _session_run(run: Callable[..., Any]) -> Run:
     return call
 
 
-def score_samples(  # noqa: PLR0913 - the arguments of evaluate, by their names
+def score_samples(
     scorable: Scorable,
     data: object,
     labels: object,

@@ -21,7 +21,7 @@ from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.judge import AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
 from edgebm.search.shapes import ShapeLists, is_free, static_shapes
-from edgebm.spec import Shapes
+from edgebm.spec import Shapes, TensorSpec
 
 Progress = Callable[[str, int, int], None]
 Reference = Callable[[], Run]
@@ -187,16 +187,16 @@ def _made_up(face: Face, recipe: Recipe, seed: int, warnings: list[str]) -> Samp
         )
     warnings.append("no samples were given: speed and agreement are measured on random inputs")
     rng = np.random.default_rng(seed)
-    arrays = [
-        {
-            spec.name: rng.normal(size=spec.shape).astype(spec.dtype)
-            if np.dtype(spec.dtype).kind == "f"
-            else np.zeros(tuple(int(d) for d in spec.shape), spec.dtype)
-            for spec in face.inputs
-        }
-        for _ in range(4)
-    ]
+    arrays = [{spec.name: _random(spec, rng) for spec in face.inputs} for _ in range(4)]
     return open_samples(arrays, face.inputs)
+
+
+def _random(spec: TensorSpec, rng: np.random.Generator) -> NDArray[Any]:
+    """Normal floats; zeros for integers, which may be row numbers."""
+    shape = tuple(int(dim) for dim in spec.shape)
+    if np.dtype(spec.dtype).kind == "f":
+        return rng.normal(size=shape).astype(spec.dtype)
+    return np.zeros(shape, spec.dtype)
 
 
 def _check_ignored(model: Model, ignored: Sequence[str]) -> None:

@@ -31,7 +31,8 @@ def peak_memory_mib(
         root = Path(folder)
         for short, content in candidate.artifact.files.items():
             (root / short).write_bytes(content)
-        np.savez(root / "feeds.npz", **{f"i{k}": feeds[s.name] for k, s in enumerate(face.inputs)})
+        for k, spec in enumerate(face.inputs):
+            np.save(root / f"input{k}.npy", feeds[spec.name])
         job = {
             "runtime": candidate.artifact.runtime,
             "files": sorted(candidate.artifact.files),

@@ -29,8 +29,7 @@ def main(folder: str) -> None:
         for side in ("inputs", "outputs")
     )
     engine = open_engine(job["runtime"], files, EngineConfig(**job["config"]), inputs, outputs)
-    with np.load(root / "feeds.npz", allow_pickle=False) as stored:
-        feeds = [stored[f"i{k}"] for k in range(len(inputs))]
+    feeds = [np.load(root / f"input{k}.npy", allow_pickle=False) for k in range(len(inputs))]
     request = engine.request({s.name: x.shape for s, x in zip(inputs, feeds, strict=True)})
     for buffer, value in zip(request.inputs, feeds, strict=True):
         np.copyto(buffer, value)

@@ -61,9 +61,7 @@ class Race:
         self._keep_open = total <= _OPEN_BYTES
         self._open: dict[str, Runner] = {}
 
-    def run(
-        self, budget_s: float, progress: Callable[[int, int], None]
-    ) -> dict[str, Measurement]:
+    def run(self, budget_s: float, progress: Callable[[int, int], None]) -> dict[str, Measurement]:
         """Take turns. After two, whoever is 1.3 times behind the fastest is dropped."""
         end = time.monotonic() + budget_s
         try:
@@ -87,8 +85,11 @@ class Race:
         need = sum((self.results[c.id].p50_ms or 0.0) / 1e3 * P99_CALLS for c in chosen)
         if need > budget_s:
             return
+        end = time.monotonic() + budget_s
         try:
-            while any(len(self.results[c.id].calls_ms) < P99_CALLS for c in chosen):
+            while time.monotonic() < end and any(
+                len(self.results[c.id].calls_ms) < P99_CALLS for c in chosen
+            ):
                 for candidate in chosen:
                     self._turn(candidate, seconds=4 * _TURN_S, at_most=100)
                 progress(min(len(self.results[c.id].calls_ms) for c in chosen), P99_CALLS)

@@ -15,7 +15,7 @@ ShapeLists = Mapping[str, Sequence[Sequence[int]]]
 def axis_ranges(face: Face) -> dict[str, tuple[int, int]]:
     """Sizes that each free axis of an input may take: 1 to 65,536."""
     names = {dim for spec in face.inputs for dim in spec.shape if isinstance(dim, str)}
-    return {name: (1, LARGEST_AXIS) for name in sorted(names)}
+    return dict.fromkeys(sorted(names), (1, LARGEST_AXIS))
 
 
 def is_free(face: Face) -> bool:
@@ -58,9 +58,7 @@ def static_shapes(face: Face, listed: ShapeLists, sample: Shapes) -> tuple[Shape
     return tuple(found)
 
 
-def _sizes(
-    specs: Mapping[str, TensorSpec], given: Shapes
-) -> tuple[dict[str, int], list[str]]:
+def _sizes(specs: Mapping[str, TensorSpec], given: Shapes) -> tuple[dict[str, int], list[str]]:
     """The size of each named axis, and what does not fit."""
     sizes: dict[str, int] = {}
     faults = []

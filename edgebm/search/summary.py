@@ -143,6 +143,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
             for o in choice.outcomes
         ],
         "layers": _layer_dicts(found),
+        "notes": list(found.notes),
         "skips": [asdict(skip) for skip in found.skips],
         "steps": [{"name": key, "seconds": spent} for key, spent in found.seconds.items()],
     }

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.backends.dialects import weight_bits
+from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
+from edgebm.backends.qdq import lower
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable, UsageError
 from edgebm.exec.compare import layer_sqnr_db
+from edgebm.ir.annotate import annotated
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
 from edgebm.search.build import build_float, build_integer, values_to_observe
-from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candidates
+from edgebm.search.candidates import DYNAMIC, Artifact, Candidate, Face, enumerate_candidates
 from edgebm.search.choose import Choice, Chooser
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
@@ -34,12 +36,13 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Found:
-    """What the search of one target ended with."""
+    """What the search of one target ended with. `notes` are decisions worth a sentence."""
 
     target: Target
     choice: Choice
     judge: Judge
     skips: list[Skip]
+    notes: list[str]
     seconds: dict[str, float]
     layers: dict[str, dict[str, int]] = field(default_factory=dict)
     layer_sqnr: dict[str, float] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class Search:
         self.seconds: dict[str, float] = {}
         self.skips: list[Skip] = []
         self.failures: list[str] = []
+        self.notes: list[str] = []
 
     def run(self) -> Found:
         """All stages: passes, build, measure, score and choose.
@@ -72,8 +76,9 @@ class Search:
         Raises:
             BackendFailed: no runtime of the target takes even the float model.
         """
-        decided = self._timed("compress", self.passes)
-        artifacts = self._timed("build", lambda: self._build(decided))
+        decided = self.passes()
+        grids = self._timed("choose grid", lambda: self._grids(decided))
+        artifacts = self._timed("build", lambda: self._build(decided, grids))
         candidates = self._candidates(artifacts)
         race = Race(candidates, self.job.face, self.job.sample())
         measured = self._timed("measure", lambda: self._measure(race, candidates))
@@ -85,7 +90,7 @@ class Search:
         if self.target.is_host:
             ids = [choice.chosen.candidate.id, choice.baseline.candidate.id]
             self._timed("measure p99", lambda: self._p99(race)(*ids))
-        found = Found(self.target, choice, judge, self.skips, self.seconds)
+        found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds)
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice))
         self._inspect(found)
@@ -100,7 +105,6 @@ class Search:
     def passes(self) -> Model:
         context = Context(
             samples=self.job.calibration,
-            weight_bits=weight_bits(frozenset(self.target.features)),
             observe=lambda m: values_to_observe(m, self._runtimes(), self.job.is_ignored),
             is_ignored=self.job.is_ignored,
             seed=self.job.options.seed,
@@ -116,7 +120,34 @@ class Search:
     def _runtimes(self) -> Sequence[str]:
         return self.target.runtimes
 
-    def _build(self, decided: Model) -> list[Artifact]:
+    def _grids(self, decided: Model) -> list[Grid]:
+        """Bits for weights and activations, those that keep most of the outputs' signal first.
+
+        Simulated on a few samples, on the placement that every runtime comes close to.
+        """
+        grids = cpu_grids(frozenset(self.target.features))
+        outputs = [spec.name for spec in self.job.face.outputs if spec.dtype == "float32"]
+        if len(grids) == 1 or not outputs or not annotated(decided):
+            return list(grids)
+        count = min(_COMPARED_SAMPLES, len(self.job.calibration))
+        kept = {}
+        for done, grid in enumerate(grids):
+            self.progress("choose grid", done, len(grids))
+            dialect = cpu_dialects(self.target.runtimes[0], grid)[0]
+            lowered, _ = lower(decided, dialect, self.job.is_ignored)
+            samples = self.job.calibration.feeds(0, count)
+            found = layer_sqnr_db(self.job.model, lowered, outputs, samples, lambda: None)
+            kept[grid] = min(found.values())
+        self.progress("choose grid", len(grids), len(grids))
+        best = max(kept, key=kept.__getitem__)
+        figures = ", ".join(f"{grid} {db:.1f} dB" for grid, db in kept.items())
+        self.notes.append(
+            f"8-bit weights times 8-bit activations overflow this CPU's 16-bit sums (no VNNI): "
+            f"{best} keeps most of the output ({figures})"
+        )
+        return sorted(grids, key=kept.__getitem__, reverse=True)
+
+    def _build(self, decided: Model, grids: Sequence[Grid]) -> list[Artifact]:
         """Float and integer artifacts of every runtime; the integer ones first (preferred)."""
         floats: list[Artifact] = []
         integers: list[Artifact] = []
@@ -130,7 +161,7 @@ class Search:
                 continue
             if "int8" not in self.target.precisions:
                 continue
-            for built in build_integer(decided, runtime, self.job.is_ignored):
+            for built in build_integer(decided, runtime, grids, self.job.is_ignored):
                 if isinstance(built, BackendFailed):
                     self.failures.append(str(built))
                 else:
@@ -199,7 +230,7 @@ class Search:
     def _compare(self, choice: Choice) -> dict[str, float]:
         """SQNR in dB of every integer node's output, in simulation, over a few samples."""
         artifact = choice.chosen.candidate.artifact
-        if not artifact.integer_nodes:
+        if not artifact.integer_nodes or artifact.kind == DYNAMIC:
             return {}
         outputs = {n.name: n.outputs[0].name for n in artifact.lowered.nodes()}
         original = {v.name for n in self.job.model.nodes() for v in n.outputs}
@@ -246,10 +277,11 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
     Integer kernels of another CPU may add without overflow where this one's overflow, so they
     are simulated in float with the same rounding, from the same Q/DQ graph.
     """
-    if not target.missing() or candidate.artifact.kind == "float":
+    # Dynamic products are built not to overflow anywhere.
+    if not target.missing() or candidate.artifact.kind in {"float", DYNAMIC}:
         return candidate
     lowered = candidate.artifact.lowered
-    files = onnxruntime_backend.build(lowered)
+    files = onnxruntime_backend.build_plain(lowered)
     simulated = Artifact("onnxruntime", candidate.artifact.kind, files, lowered)
     return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
 

@@ -41,7 +41,7 @@ def test_recipes_that_come_along() -> None:
 
 def test_own_recipe_is_named_by_its_file_and_turns_into_json(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(INT8 + "preprocess: {size: [32, 32], mean: [0.5], std: [0.25]}\n")
+    path.write_text(INT8 + "preprocess: {size: [32, 32], mean: [0, 0.5, 1], std: [0.25]}\n")
     recipe = load_recipe(str(path))
     assert recipe.name == "mine"
     assert recipe.preprocess is not None

@@ -28,7 +28,12 @@ class Request(Protocol):
     """One set of pre-bound tensors for one set of input shapes; used by one thread at a time.
 
     Write `inputs` in place, call `infer`, read `outputs`: they are valid until the next call.
+    `fixed` are the outputs where each call fills the same arrays, None where their shapes depend
+    on the call.
     """
+
+    @property
+    def fixed(self) -> Arrays | None: ...
 
     @property
     def inputs(self) -> Arrays: ...

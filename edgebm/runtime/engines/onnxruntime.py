@@ -118,7 +118,7 @@ class OnnxRuntimeEngine:
 
 
 class _Request:
-    __slots__ = ("_binding", "_fixed", "_free", "_name", "_ready", "_run", "inputs")
+    __slots__ = ("_binding", "_free", "_made", "_name", "_run", "fixed", "inputs")
 
     def __init__(self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes) -> None:
         self._name = engine._name  # noqa: SLF001 - one module
@@ -133,11 +133,11 @@ class _Request:
             made.append(array)
         self.inputs: Arrays = tuple(made)
         known = {arg.name: arg.shape for arg in session.get_outputs()}
-        self._fixed: list[Any] = []
+        self._made: list[Any] = []
         self._free: list[tuple[int, str]] = []
         for index, spec in enumerate(engine._outputs):  # noqa: SLF001
             self._bind_output(index, spec, known[spec.name])
-        self._ready: Arrays | None = None if self._free else tuple(self._fixed)
+        self.fixed: Arrays | None = None if self._free else tuple(self._made)
 
     def _bind_output(self, index: int, spec: TensorSpec, shape: Sequence[Any]) -> None:
         # A rank-0 output and one of unknown rank both show an empty shape; the face decides.
@@ -145,20 +145,20 @@ class _Request:
             array = aligned_empty(shape, np.dtype(spec.dtype))
             pointer = array.ctypes.data
             self._binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, pointer)
-            self._fixed.append(array)
+            self._made.append(array)
         else:
             self._binding.bind_output(spec.name, "cpu")
-            self._fixed.append(None)
+            self._made.append(None)
             self._free.append((index, spec.name))
 
     @property
     def outputs(self) -> Arrays:
-        if self._ready is not None:
-            return self._ready
+        if self.fixed is not None:
+            return self.fixed
         values = self._binding.get_outputs()
         return tuple(
             values[index].numpy() if array is None else array
-            for index, array in enumerate(self._fixed)
+            for index, array in enumerate(self._made)
         )
 
     def infer(self) -> None:

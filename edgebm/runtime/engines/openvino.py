@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from edgebm.spec import EngineConfig, Shapes, TensorSpec
 _NOT_LAYERS = frozenset(
     {"Input", "Output", "Const", "Reorder", "Convert", "Reshape", "Transpose", "ShapeOf"}
 )
+_NATIVE_ARGUMENTS = "inputs: dict, share_outputs: bool, decode_strings: bool"
 # Other precisions, such as i32, belong to shape arithmetic.
 _PRECISIONS = {
     "f32": "f32", "f16": "f16", "bf16": "bf16", "i8": "int8", "u8": "int8", "i4": "int4",
@@ -103,14 +105,22 @@ class _Request:
     """Face arrays, and where OpenVINO wants another dtype, its own arrays beside them."""
 
     __slots__ = (
-        "_after", "_before", "_fixed", "_infer", "_name", "_ready", "_request", "_specs", "inputs"
+        "_after",
+        "_before",
+        "_infer",
+        "_made",
+        "_name",
+        "_request",
+        "_specs",
+        "fixed",
+        "inputs"
     )  # fmt: skip
 
     def __init__(self, engine: OpenVinoEngine, compiled: Any, shapes: Shapes) -> None:
         tensor = engine._ov.Tensor  # noqa: SLF001 - one module
         self._name = engine._name  # noqa: SLF001
         self._request = compiled.create_infer_request()
-        self._infer = self._request.infer
+        self._infer = _bare_infer(engine._ov, self._request)  # noqa: SLF001
         self._before: list[tuple[NDArray[Any], NDArray[Any]]] = []
         made = []
         for spec in engine._inputs:  # noqa: SLF001
@@ -127,12 +137,12 @@ class _Request:
             (_port(compiled.outputs, spec.name), np.dtype(spec.dtype))
             for spec in engine._outputs  # noqa: SLF001
         ]
-        self._fixed: list[NDArray[Any] | None] = []
+        self._made: list[NDArray[Any] | None] = []
         self._after: list[tuple[NDArray[Any], NDArray[Any]]] = []
         for port, dtype in self._specs:
-            self._fixed.append(self._bind_output(compiled.outputs[port], port, dtype, tensor))
-        bound = tuple(array for array in self._fixed if array is not None)
-        self._ready: Arrays | None = bound if len(bound) == len(self._fixed) else None
+            self._made.append(self._bind_output(compiled.outputs[port], port, dtype, tensor))
+        fixed = tuple(array for array in self._made if array is not None)
+        self.fixed: Arrays | None = fixed if len(fixed) == len(self._made) else None
 
     def _bind_output(self, output: Any, port: int, dtype: np.dtype[Any], tensor: Any) -> Any:
         if output.partial_shape.is_dynamic:
@@ -146,11 +156,11 @@ class _Request:
 
     @property
     def outputs(self) -> Arrays:
-        if self._ready is not None:
-            return self._ready
+        if self.fixed is not None:
+            return self.fixed
         return tuple(
             self._fetch(*spec) if array is None else array
-            for spec, array in zip(self._specs, self._fixed, strict=True)
+            for spec, array in zip(self._specs, self._made, strict=True)
         )
 
     def _fetch(self, port: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -161,11 +171,19 @@ class _Request:
         for theirs, ours in self._before:
             np.copyto(theirs, ours, casting="unsafe")
         try:
-            self._infer(share_outputs=True)
+            self._infer()
         except Exception as cause:
             raise vendor_error(self._name, "running", cause) from cause
         for ours, theirs in self._after:
             np.copyto(ours, theirs, casting="unsafe")
+
+
+def _bare_infer(ov: Any, request: Any) -> Callable[[], Any]:
+    """`request.infer` below its dispatch of inputs, which are bound already."""
+    native = super(ov.InferRequest, request).infer
+    if _NATIVE_ARGUMENTS in (native.__doc__ or ""):
+        return partial(native, {}, True, False)  # noqa: FBT003 - names cost a microsecond here
+    return partial(request.infer, share_outputs=True)
 
 
 def _options(config: EngineConfig) -> dict[str, str]:

@@ -82,8 +82,7 @@ def test_nan_and_infinity_name_the_samples() -> None:
     assert "sample 3: input 'image' holds infinity" in text
     with pytest.raises(DataError, match="sample 1"):
         list(open_samples(bad, IMAGE).feeds())
-    kept = open_samples(bad, IMAGE).subset(1, seed=0)
-    assert len(list(kept.feeds())) == 1, "a bad sample that is not used does no harm"
+    assert len(list(open_samples(bad, IMAGE).feeds(2, 3))) == 1, "what is not used does no harm"
 
 
 @pytest.mark.parametrize("count", [3, 5])

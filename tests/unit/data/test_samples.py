@@ -215,7 +215,11 @@ def test_endless_generator_stops_at_the_limit() -> None:
 
 def test_split_holds_out_the_end_and_subset_spreads_evenly() -> None:
     rows = np.arange(100, dtype=np.float32)[:, None]
-    samples = open_samples(rows, [TensorSpec("x", "float32", (1, 1))], labels=np.arange(100))
+    samples = open_samples(
+        rows,
+        [TensorSpec("x", "float32", (1, 1))],
+        labels=np.arange(100.0),
+    )
     calibration, evaluation = samples.split()
     assert stacked(calibration, "x").ravel().tolist() == list(range(80))
     assert evaluation.labels is not None
@@ -225,6 +229,18 @@ def test_split_holds_out_the_end_and_subset_spreads_evenly() -> None:
     assert some.tolist() == stacked(calibration.subset(8), "x").ravel().tolist()
     assert some.tolist() != stacked(calibration.subset(8, seed=1), "x").ravel().tolist()
     assert calibration.subset(80) is calibration
+    for size in (1, 50, 63, 79):
+        drawn = stacked(calibration.subset(size), "x").ravel()
+        assert (np.diff(drawn) > 0).all(), "no sample twice"
+        assert len(drawn) == size
+
+
+def test_a_set_sorted_by_class_is_warned_about() -> None:
+    rows = np.zeros((100, 1), np.float32)
+    spec = [TensorSpec("x", "float32", (1, 1))]
+    sorted_by_class = open_samples(rows, spec, labels=np.arange(100) // 10)
+    assert "shuffle" in sorted_by_class.split()[1].warnings[0]
+    assert not open_samples(rows, spec, labels=np.arange(100) % 10).split()[1].warnings
 
 
 def test_one_sample_calibrates_and_evaluates_with_a_warning() -> None:

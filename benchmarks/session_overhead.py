@@ -1,0 +1,162 @@
+"""What `Session.run` costs over the vendor's own call with tensors bound once.
+
+Both run the same artifact in one process, in turns with pauses, on one thread:
+    python benchmarks/session_overhead.py [--turns 12] [--calls 2000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgebm.bundle_writer import golden_members, write_bundle
+from edgebm.runtime.bench import time_calls
+from edgebm.runtime.cpu import cpu_name
+from edgebm.runtime.engines import import_vendor, open_engine
+from edgebm.runtime.session import load
+from edgebm.spec import EngineConfig, Manifest, TensorSpec, Variant
+
+WIDTHS = (64, 250, 1000)
+HIDDEN, CLASSES = 16, 10
+CONFIG = EngineConfig(threads=1)
+PAUSE_S = 0.03
+Calls = dict[str, Callable[[], Any]]
+
+
+def mlp(width: int) -> bytes:
+    """An ONNX file: float32[1, width] -> MatMul, Relu, MatMul -> float32[1, CLASSES]."""
+    rng = np.random.default_rng(width)
+    text = f"""
+        <ir_version: 10, opset_import: ["": 20]>
+        mlp (float[1,{width}] x, float[{width},{HIDDEN}] w1, float[{HIDDEN},{CLASSES}] w2)
+            => (float[1,{CLASSES}] y)
+        {{ h = MatMul(x, w1)
+           r = Relu(h)
+           y = MatMul(r, w2) }}"""
+    model = ir.from_onnx_text(text)
+    for value in (model.graph.inputs.pop(1), model.graph.inputs.pop(1)):
+        shape = value.shape.numpy() if value.shape else ()
+        weight = rng.normal(size=shape).astype(np.float32)
+        value.const_value = ir.tensor(weight, name=value.name)
+        model.graph.register_initializer(value)
+    return bytes(ir.serde.serialize_model(model).SerializeToString())
+
+
+def make_bundle(folder: Path, width: int) -> tuple[Path, bytes, np.ndarray[Any, Any]]:
+    """One bundle with the same ONNX file for both runtimes, and one input."""
+    model = mlp(width)
+    x = np.random.default_rng(0).normal(size=(1, width)).astype(np.float32)
+    inputs = (TensorSpec("x", "float32", x.shape),)
+    outputs = (TensorSpec("y", "float32", (1, CLASSES)),)
+    request = open_engine("onnxruntime", {"model.onnx": model}, CONFIG, inputs, outputs).request(
+        {"x": x.shape}
+    )
+    request.inputs[0][...] = x
+    request.infer()
+    members = {f"variants/host/{r}/model.onnx": model for r in ("openvino", "onnxruntime")}
+    members |= golden_members([[x]], [request.outputs])
+    variants = tuple(
+        Variant("host", r, "f32", {"model.onnx": f"variants/host/{r}/model.onnx"}, CONFIG, "")
+        for r in ("openvino", "onnxruntime")
+    )
+    manifest = Manifest("mlp", "0", inputs, outputs, variants, golden=1)
+    path = write_bundle(folder / f"mlp{width}.edgebm", manifest, members)
+    return path, model, x
+
+
+def openvino_calls(model: bytes, x: np.ndarray[Any, Any]) -> Calls:
+    """The pre-bound call and the plain call, set up as the engine sets them up."""
+    ov = import_vendor("openvino")
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "NUM_STREAMS": "1",
+        "INFERENCE_NUM_THREADS": "1",
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    compiled = ov.Core().compile_model(ov.Core().read_model(model, b""), "CPU", options)
+    request = compiled.create_infer_request()
+    bound, answer = x.copy(), np.empty((1, CLASSES), np.float32)
+    request.set_input_tensor(0, ov.Tensor(bound, shared_memory=True))
+    request.set_output_tensor(0, ov.Tensor(answer, shared_memory=True))
+    feeds = {"x": x}
+    return {
+        "pre-bound": request.infer,
+        "plain": partial(compiled, feeds),
+    }
+
+
+def onnxruntime_calls(model: bytes, x: np.ndarray[Any, Any]) -> Calls:
+    """The pre-bound call and the plain call, set up as the engine sets them up."""
+    ort = import_vendor("onnxruntime")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    bound, answer = x.copy(), np.empty((1, CLASSES), np.float32)
+    kind = np.float32
+    binding.bind_input("x", "cpu", 0, kind, bound.shape, bound.ctypes.data)
+    binding.bind_output("y", "cpu", 0, kind, answer.shape, answer.ctypes.data)
+    feeds = {"x": x}
+
+    def pre_bound(_: object = (bound, answer)) -> None:  # kept: the vendor has only addresses
+        session.run_with_iobinding(binding)
+
+    return {"pre-bound": pre_bound, "plain": partial(session.run, None, feeds)}
+
+
+def in_turns(calls: Calls, turns: int, count: int) -> dict[str, list[float]]:
+    """The median of each turn in microseconds; every turn calls each contender in a row."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            time.sleep(PAUSE_S)
+            taken[name].append(time_calls(call, calls=count, warmup=50).p50_ms * 1e3)
+    return taken
+
+
+def measure(runtime: str, width: int, turns: int, count: int) -> str:
+    """One line of the table: the median turn of each contender, then the quietest turn."""
+    vendor_calls = {"openvino": openvino_calls, "onnxruntime": onnxruntime_calls}[runtime]
+    with tempfile.TemporaryDirectory() as folder:
+        path, model, x = make_bundle(Path(folder), width)
+        with load(path, target=runtime, threads=1) as session:
+            calls = vendor_calls(model, x)
+            calls["run"] = partial(session.run, x)
+            taken = in_turns(calls, turns, count)
+    cells = [f"{runtime:12} {4 * width:5} B"]
+    for choose in (median, min):
+        us = {name: choose(values) for name, values in taken.items()}
+        over = us["run"] - us["pre-bound"]
+        cells.append(f"{us['pre-bound']:9.2f} {us['run']:7.2f} {over:+6.2f} {us['plain']:7.2f}")
+    return " | ".join(cells)
+
+
+def main() -> None:
+    """Print one line for each runtime and input width, in microseconds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--calls", type=int, default=1000)
+    options = parser.parse_args()
+    print(
+        f"{cpu_name()}, Python {platform.python_version()}, numpy {np.__version__}, 1 thread, us"
+    )
+    columns = f"{'pre-bound':>9} {'run':>7} {'over':>6} {'plain':>7}"
+    print(f"{'runtime':12} {'input':>7} | {columns} | {columns}  (median turn | quietest turn)")
+    for runtime in ("openvino", "onnxruntime"):
+        for width in WIDTHS:
+            print(measure(runtime, width, options.turns, options.calls), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""`edgebm bench`: latency on this device, and whether it is good enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.text import facts
+from edgebm.errors import UsageError
+from edgebm.runtime.bench import CALLS_NEEDED, Timing
+from edgebm.runtime.session import load
+
+EXAMPLE = """\
+\b
+Examples:
+  edgebm bench model.edgebm
+  edgebm bench model.edgebm --seconds 60 --require p99=20ms --require max=35ms
+"""
+_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_FIELDS = {
+    "p50": "p50_ms",
+    "p90": "p90_ms",
+    "p99": "p99_ms",
+    "p99.9": "p999_ms",
+    "mean": "mean_ms",
+    "max": "max_ms",
+}
+_LEVELS = {"p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="How long to measure. p99 needs 662 calls, p99.9 needs 6636.",
+)
+@click.option("--target", default="auto", show_default=True, help="Target or runtime to use.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: as measured.")
+@click.option(
+    "--require",
+    "limits",
+    multiple=True,
+    metavar="NAME=TIME",
+    help="Exit with 3 if p50, p90, p99, p99.9, mean or max is over TIME, e.g. 20ms. May repeat.",
+)
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    bundle: Path,
+    seconds: float,
+    target: str,
+    threads: int | None,
+    limits: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure the latency of BUNDLE on this device, one call at a time.
+
+    A percentile is printed only when there were enough calls to know it with 99 % confidence.
+    """
+    required = parse_limits(limits)
+    with load(bundle, target=target, threads=threads) as session:
+        timing = session.benchmark(seconds)
+        report = session.report()
+    missed = missed_limits(timing, required)
+    if as_json:
+        emit_json({"timing": asdict(timing), "missed": missed, "report": report})
+    else:
+        click.echo(_text(timing))
+        click.echo(
+            f"{report['target']}/{report['runtime']} {report['runtime_version']}, "
+            f"{report['precision']}, {report['threads']} thread(s), {report['device']}"
+        )
+    for warning in report["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    for sentence in missed:
+        click.echo(f"missed: {sentence}", err=True)
+    if missed:
+        ctx.exit(3)
+
+
+def parse_limits(texts: Sequence[str]) -> dict[str, float]:
+    """`["p99=20ms"]` as `{"p99": 20.0}`, in milliseconds.
+
+    Raises:
+        UsageError: lists every text that is no such limit.
+    """
+    limits: dict[str, float] = {}
+    wrong = []
+    for text in texts:
+        found = re.fullmatch(r"([a-z0-9.]+)=([0-9]*\.?[0-9]+)(us|ms|s)", text.replace(" ", ""))
+        if found and found.group(1) in _FIELDS:
+            limits[found.group(1)] = float(found.group(2)) * _UNITS_MS[found.group(3)]
+        else:
+            wrong.append(text)
+    if wrong:
+        raise UsageError(
+            f"--require {', '.join(map(repr, wrong))} is not NAME=TIME",
+            hint=f"such as p99=20ms; names: {', '.join(_FIELDS)}; units: {', '.join(_UNITS_MS)}",
+        )
+    return limits
+
+
+def missed_limits(timing: Timing, limits: dict[str, float]) -> list[str]:
+    """A sentence for each limit that is missed, or cannot be judged."""
+    missed = []
+    for name, limit in limits.items():
+        value = getattr(timing, _FIELDS[name])
+        if value is None:
+            needed = CALLS_NEEDED[_LEVELS[name]]
+            missed.append(
+                f"{name} is not known after {timing.calls} calls, {needed} are needed: "
+                "measure longer with --seconds"
+            )
+        elif value > limit:
+            missed.append(f"{name} is {value:.4g} ms, {limit:.4g} ms were required")
+    return missed
+
+
+def _text(timing: Timing) -> str:
+    values = {name: getattr(timing, field) for name, field in _FIELDS.items()}
+    lines = {
+        name: f"{value:.4f} ms"
+        if value is not None
+        else f"needs {CALLS_NEEDED[_LEVELS[name]]} calls"
+        for name, value in values.items()
+    }
+    return facts({**lines, "calls": timing.calls})

@@ -1,0 +1,90 @@
+"""`edgebm inspect`: what is in a bundle, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.text import facts, file_size, table
+from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.select import missing_features
+from edgebm.spec import Manifest, TensorSpec, Variant
+
+EXAMPLE = """\
+\b
+Examples:
+  edgebm inspect model.edgebm
+  edgebm inspect model.edgebm --members
+  edgebm inspect model.edgebm --json
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--members", is_flag=True, help="List every file in the bundle, too.")
+@json_option
+def command(bundle: Path, members: bool, as_json: bool) -> None:
+    """Show inputs, outputs, variants and origin of BUNDLE. No runtime is needed."""
+    opened = read_bundle(bundle)
+    if as_json:
+        facts_only = {"path": opened.path, "size_bytes": opened.size, "digest": opened.digest}
+        emit_json({**facts_only, "manifest": opened.manifest.to_dict()})
+        return
+    click.echo(_text(opened))
+    if members:
+        rows = [(name, len(data)) for name, data in opened.members.items()]
+        click.echo("\n" + table(("member", "bytes"), rows))
+
+
+def _text(bundle: Bundle) -> str:
+    manifest = bundle.manifest
+    head = {
+        "name": manifest.name,
+        "size": file_size(bundle.size),
+        "digest": bundle.digest,
+        "made by": f"edgebm {manifest.edgebm_version}",
+        "constraints": "met" if manifest.constraints_met else "NOT met",
+        "golden samples": manifest.golden,
+    }
+    head |= {key: value for key, value in manifest.provenance.items() if _short(value)}
+    parts = [facts(head), _face("input", manifest.inputs), _face("output", manifest.outputs)]
+    if limits := _limits(manifest):
+        parts.append(table(("of", "limit"), limits))
+    variants = [_variant(bundle, variant) for variant in manifest.variants]
+    head_row = ("variant", "precision", "threads", "size", "made with", "runs here")
+    parts.append(table(head_row, variants))
+    return "\n\n".join(parts)
+
+
+def _short(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and len(str(value)) <= 80
+
+
+def _face(kind: str, specs: Sequence[TensorSpec]) -> str:
+    rows = [(s.name, s.dtype, "x".join(map(str, s.shape)) or "scalar", s.layout) for s in specs]
+    return table((kind, "dtype", "shape", "layout"), rows)
+
+
+def _limits(manifest: Manifest) -> list[tuple[str, str]]:
+    rows = [(f"axis {name}", f"{low} to {high}") for name, (low, high) in manifest.axes.items()]
+    rows += [
+        (f"indices {name}", f"0 to {limit - 1}") for name, limit in manifest.index_limits.items()
+    ]
+    return rows + [(f"state {s.input}", f"fed from {s.output}") for s in manifest.states]
+
+
+def _variant(bundle: Bundle, variant: Variant) -> tuple[object, ...]:
+    size = sum(len(bundle.members[name]) for name in variant.files.values())
+    missing = missing_features(variant)
+    return (
+        f"{variant.target}/{variant.runtime}",
+        variant.precision,
+        variant.config.threads,
+        file_size(size),
+        variant.runtime_version,
+        f"no: needs {', '.join(missing)}" if missing else "yes",
+    )

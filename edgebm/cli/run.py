@@ -1,0 +1,181 @@
+"""`edgebm run`: the session from the shell."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.cli.output import emit_json, json_option, output_faults, write_file
+from edgebm.cli.text import table
+from edgebm.errors import DataError, UsageError
+from edgebm.runtime.npy import npz_bytes
+from edgebm.runtime.session import Session, load
+from edgebm.spec import TensorSpec
+
+Arrays = dict[str, NDArray[Any]]
+EXAMPLE = """\
+\b
+Examples:
+  edgebm run model.edgebm -i input.npz -o output.npz
+  edgebm run model.edgebm -i image.npy --json
+"""
+# Longer outputs are given as figures only; -o has every value.
+_PRINTED_VALUES = 1000
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help=".npz with one array for each input, or .npy for a model with one input. Arrays with "
+    "one axis more, or with more rows than a model of batch 1 takes, are run one by one.",
+)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write outputs as .npz."
+)
+@click.option("--target", default="auto", show_default=True, help="Target or runtime to use.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: as measured.")
+@click.option("--force", is_flag=True, help="Replace the output file if it is there.")
+@json_option
+def command(
+    *,
+    bundle: Path,
+    source: Path,
+    out: Path | None,
+    target: str,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run BUNDLE on the arrays of a file and print or write the outputs."""
+    if out is not None and (faults := output_faults(out, option="--out", force=force)):
+        raise UsageError("; ".join(faults))
+    with load(bundle, target=target, threads=threads) as session:
+        feeds, stacked = split(read_arrays(source, session.inputs), session.inputs)
+        start = time.perf_counter()
+        answers = [session.run(feed) for feed in feeds]
+        elapsed_ms = (time.perf_counter() - start) * 1e3
+        outputs = answers[0] if stacked is None else _join(answers, session.outputs, stacked)
+        if out is not None:
+            write_file(out, npz_bytes(outputs), force=force)
+        result = _result(session, outputs, len(feeds), elapsed_ms)
+    if as_json:
+        emit_json(result)
+        return
+    for warning in session.report()["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(_table(outputs))
+    click.echo(f"{len(feeds)} call(s) in {elapsed_ms:.2f} ms on {result['runtime']}", err=True)
+
+
+def read_arrays(source: Path, specs: Sequence[TensorSpec]) -> Arrays:
+    """Arrays of a `.npy` or `.npz` file by input name; labels are left out.
+
+    Raises:
+        DataError: no such file, not such a file, an array of objects, or one array for several
+            inputs.
+    """
+    try:
+        loaded = np.load(source, allow_pickle=False)
+        arrays = {"arr_0": loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
+    except Exception as cause:  # zipfile, zlib and numpy each have errors of their own
+        raise DataError(
+            f"{source} cannot be read as .npy or .npz: {cause}",
+            hint="np.savez('input.npz', **{'input name': array})",
+        ) from cause
+    if "labels" not in {spec.name for spec in specs}:
+        arrays.pop("labels", None)
+    if set(arrays) != {"arr_0"}:
+        return arrays
+    if len(specs) != 1:
+        names = [spec.name for spec in specs]
+        raise DataError(f"{source} holds one unnamed array, the model has the inputs {names}")
+    return {specs[0].name: arrays["arr_0"]}
+
+
+def split(arrays: Arrays, specs: Sequence[TensorSpec]) -> tuple[list[Arrays], bool | None]:
+    """One feed for each call, and how to join the answers.
+
+    Returns:
+        Feeds, and None for one call with the arrays as they are, True if samples had an axis of
+        their own, False if they were rows of the batch axis.
+
+    Raises:
+        DataError: the arrays have different numbers of samples.
+    """
+    known = {spec.name: spec for spec in specs}
+    ways = {name: _way(known[name], x) for name, x in arrays.items() if name in known}
+    many = {name: way for name, way in ways.items() if way is not None}
+    if not many:
+        return [arrays], None
+    counts = {len(arrays[name]) for name in ways}
+    if len(counts) != 1 or len(set(ways.values())) != 1 or counts == {0}:
+        shapes = ", ".join(f"{name} {list(arrays[name].shape)}" for name in ways)
+        raise DataError(f"the arrays are not the same number of samples: {shapes}")
+    stacked = next(iter(many.values()))
+    feeds = [
+        {name: x[i] if stacked else x[i : i + 1] for name, x in arrays.items()}
+        for i in range(counts.pop())
+    ]
+    return feeds, stacked
+
+
+def _way(spec: TensorSpec, array: NDArray[Any]) -> bool | None:
+    if array.ndim == len(spec.shape) + 1:
+        return True
+    rows = array.ndim == len(spec.shape) > 0 and spec.shape[0] == 1 and len(array) != 1
+    return False if rows else None
+
+
+def _join(answers: Sequence[Arrays], specs: Sequence[TensorSpec], stacked: bool) -> Arrays:
+    joined = {}
+    for spec in specs:
+        parts = [answer[spec.name] for answer in answers]
+        try:
+            rows = not stacked and parts[0].ndim > 0 and parts[0].shape[0] == 1
+            joined[spec.name] = np.concatenate(parts) if rows else np.stack(parts)
+        except ValueError as cause:
+            raise DataError(
+                f"output {spec.name!r} has another shape for each sample",
+                hint="run the samples one at a time",
+            ) from cause
+    return joined
+
+
+def _result(session: Session, outputs: Arrays, calls: int, elapsed_ms: float) -> dict[str, Any]:
+    report = session.report()
+    described = {
+        name: {
+            "dtype": str(x.dtype),
+            "shape": list(x.shape),
+            "values": x.tolist() if x.size <= _PRINTED_VALUES else None,
+        }
+        for name, x in outputs.items()
+    }
+    return {
+        "outputs": described,
+        "calls": calls,
+        "elapsed_ms": elapsed_ms,
+        "runtime": f"{report['target']}/{report['runtime']} {report['runtime_version']}",
+        "report": report,
+    }
+
+
+def _table(outputs: Arrays) -> str:
+    rows = []
+    for name, x in outputs.items():
+        first = " ".join(f"{value:.5g}" for value in x.ravel()[:4].astype(np.float64))
+        low, high = (x.min(), x.max()) if x.size else ("", "")
+        rows.append((name, x.dtype, list(x.shape), low, high, first))
+    return table(("output", "dtype", "shape", "min", "max", "first values"), rows)

@@ -1,0 +1,106 @@
+"""`edgebm verify`: is the file whole, and does it give the right answers here?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.text import facts, file_size, table
+from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError
+from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.select import AUTO, missing_features, named_variants
+from edgebm.runtime.session import open_variant
+from edgebm.spec import Variant
+
+EXAMPLE = """\
+\b
+Examples:
+  edgebm verify model.edgebm
+  edgebm verify model.edgebm --target openvino --json
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one variant: "passed", "skipped" (it cannot run here) or "failed"."""
+
+    variant: str
+    precision: str
+    status: str
+    why: str
+    errors: dict[str, float]
+    exit_code: int
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--target", default=AUTO, help="Only this target or runtime. Default: all of them.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> None:
+    """Check the structure and every hash of BUNDLE, then re-run its golden samples here.
+
+    Exits with 0 only if at least one variant passed and none failed.
+    """
+    opened = read_bundle(bundle)
+    verdicts = [judge(opened, variant) for variant in named_variants(opened.manifest, target)]
+    exit_code = overall(verdicts)
+    if as_json:
+        emit_json(
+            {
+                "name": opened.manifest.name,
+                "digest": opened.digest,
+                "size_bytes": opened.size,
+                "golden": opened.manifest.golden,
+                "passed": exit_code == 0,
+                "variants": [asdict(verdict) for verdict in verdicts],
+            }
+        )
+    else:
+        click.echo(_text(opened, verdicts))
+    ctx.exit(exit_code)
+
+
+def judge(bundle: Bundle, variant: Variant) -> Verdict:
+    """Load a variant as a program would, and say what happened."""
+    name = f"{variant.target}/{variant.runtime}"
+    if missing := missing_features(variant):
+        why = f"this processor lacks {', '.join(missing)}"
+        return Verdict(name, variant.precision, "skipped", why, {}, BundleIncompatible.exit_code)
+    try:
+        with open_variant(bundle, variant) as session:
+            report = session.report()
+    except EdgebmError as error:
+        status = "skipped" if isinstance(error, BackendUnavailable) else "failed"
+        errors = error.details.get("errors", {})
+        return Verdict(name, variant.precision, status, str(error), errors, error.exit_code)
+    worst = max(report["self_test"].values(), default=0.0)
+    why = f"worst relative error {worst:.2g} over {report['golden']} golden sample(s)"
+    if not report["golden"]:
+        why = "loads; there are no golden samples to compare"
+    return Verdict(name, variant.precision, "passed", why, report["self_test"], 0)
+
+
+def overall(verdicts: list[Verdict]) -> int:
+    """Exit code: the worst failure, or why nothing could be run, or 0."""
+    failed = [verdict.exit_code for verdict in verdicts if verdict.status == "failed"]
+    if failed:
+        return min(failed)
+    if any(verdict.status == "passed" for verdict in verdicts):
+        return 0
+    return max(verdict.exit_code for verdict in verdicts)
+
+
+def _text(bundle: Bundle, verdicts: list[Verdict]) -> str:
+    head = {
+        "name": bundle.manifest.name,
+        "size": file_size(bundle.size),
+        "digest": bundle.digest,
+        "members": f"{len(bundle.members)}, every hash is right",
+        "signature": "not signed" if "SIGNATURE" not in bundle.members else "present, not checked",
+    }
+    rows = [(v.variant, v.precision, v.status, v.why) for v in verdicts]
+    return facts(head) + "\n\n" + table(("variant", "precision", "result", "why"), rows)
