@@ -41,7 +41,7 @@ class Job:
 
 JOBS = {
     "gtsrb": Job(gtsrb, MobileNetV2Small, 8, 3, batch=128, peak_rate=0.15, flip=False),
-    "cifar10": Job(cifar10, ResNet20, 6, 2, batch=128, peak_rate=0.25, flip=True),
+    "cifar10": Job(cifar10, ResNet20, 5, 1, batch=128, peak_rate=0.25, flip=True),
 }
 
 

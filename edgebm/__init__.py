@@ -13,7 +13,7 @@ from edgebm.errors import EdgebmError
 from edgebm.runtime.session import Session, load
 
 if TYPE_CHECKING:
-    from edgebm.compress import Result, compress, evaluate, quantize
+    from edgebm.pipeline import Result, compress, evaluate, quantize
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,7 +31,7 @@ _HOST = frozenset({"Result", "compress", "evaluate", "quantize"})
 
 def __getattr__(name: str) -> Any:
     if name in _HOST:
-        return getattr(importlib.import_module("edgebm.compress"), name)
+        return getattr(importlib.import_module("edgebm.pipeline"), name)
     raise AttributeError(f"module 'edgebm' has no attribute {name!r}")
 
 

@@ -86,7 +86,7 @@ class YamlKind(Generic[T]):
             raise self.error(str(path), [fault], hint=self._example()) from cause
         if not faults and not isinstance(raw, dict):
             faults = [(1, self.word, "must be keys and values, one `key: value` a line")]
-        if faults or tree is None:
+        if faults or tree is None or not isinstance(raw, dict):
             raise self.error(str(path), sorted(faults), hint=self._example())
         return tree, raw
 
@@ -150,7 +150,8 @@ def _repeated(node: yaml.Node, where: str = "") -> Iterator[Fault]:
 def _aliases(text: str) -> Iterator[Fault]:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            yield event.start_mark.line + 1, f"*{event.anchor}", "write the value out here"
+            mark = event.start_mark
+            yield mark.line + 1 if mark else 1, f"*{event.anchor}", "write the value out here"
 
 
 def _fault(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import openvino as ov
 
@@ -24,9 +25,20 @@ def build(lowered: Model) -> dict[str, bytes]:
         onnx_path.write_bytes(lowered.to_bytes())
         try:
             converted = ov.convert_model(onnx_path)
+            _settle_names(converted, lowered)
             ov.save_model(converted, xml, compress_to_fp16=False)
         except Exception as cause:
             raise BackendFailed(
                 f"OpenVINO {ov.__version__} does not convert the model: {cause}"
             ) from cause
         return {XML: xml.read_bytes(), BIN: xml.with_suffix(".bin").read_bytes()}
+
+
+def _settle_names(converted: Any, lowered: Model) -> None:
+    """Number the nodes that OpenVINO named itself: its own count runs on through the process."""
+    ours = {node.name for node in lowered.nodes()} | set(lowered.graph.graph.initializers)
+    ours |= {value.name for node in lowered.nodes() for value in node.outputs}
+    for index, node in enumerate(converted.get_ordered_ops()):
+        kind = node.get_type_name()
+        if kind not in ("Parameter", "Result") and node.get_friendly_name() not in ours:
+            node.set_friendly_name(f"{kind}.{index}")

@@ -15,7 +15,14 @@ from edgebm.backends.dialects import Dialect
 from edgebm.ir.annotate import quant_of, range_of
 from edgebm.ir.edit import const, name
 from edgebm.ir.model import Model
-from edgebm.ir.traits import ACTIVATIONS, activation_inputs, is_float, weight_index
+from edgebm.ir.traits import (
+    ACTIVATIONS,
+    MATMULS,
+    RECURRENT,
+    activation_inputs,
+    is_float,
+    weight_index,
+)
 
 Ignored = Callable[[str, str], bool]
 
@@ -65,7 +72,7 @@ class _Planner:
             else:
                 self.integer.add(node)
         for node in model.nodes():
-            if node.op_type not in self.dialect.computes and weight_index(node) == 1:
+            if node.op_type in (MATMULS | RECURRENT) - self.dialect.computes:
                 self.out.reasons[node.name or "?"] = self.dialect.why_not(node.op_type)
         joins = self._joins(model)
         for node in model.nodes():

@@ -115,7 +115,7 @@ def command(
     shapes = check_arguments(model, path, shape_texts, options)
 
     from edgebm.cli.progress import show_progress
-    from edgebm.compress import compress
+    from edgebm.pipeline import compress
     from edgebm.report.table import print_summary, stdout_console
 
     with show_progress() as progress:

@@ -114,7 +114,7 @@ def _first_image(samples: bytes) -> bytes:
 
 def _compress(name: str, out: Path, *, budget_s: float, force: bool) -> Outcome:
     from edgebm.cli.progress import show_progress
-    from edgebm.compress import compress
+    from edgebm.pipeline import compress
     from edgebm.report.html import render_html
     from edgebm.runtime.session import load
 

@@ -53,7 +53,7 @@ def command(
         raise usage_error(faults, "evaluate")
 
     from edgebm.cli.progress import show_progress
-    from edgebm.compress import evaluate
+    from edgebm.pipeline import evaluate
 
     with show_progress() as progress:
         figures = evaluate(path, data=data, eval=program, metric=metric, progress=progress)

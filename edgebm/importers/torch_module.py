@@ -95,9 +95,10 @@ def _export(
                 verbose=False,
             )
     except Exception as cause:
-        first = str(cause).strip().partition("\n")[0]
+        root = cause.__cause__ or cause  # the exporter wraps the reason in advice
+        first = str(root).strip().partition("\n")[0]
         raise ModelError(
-            f"torch {torch.__version__} cannot export {label}: {type(cause).__name__}: {first}",
+            f"torch {torch.__version__} cannot export {label}: {type(root).__name__}: {first}",
             hint="check that torch.export.export(module, example_inputs) works on its own",
         ) from cause
     assert program is not None

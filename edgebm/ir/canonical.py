@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
-from edgebm.ir.check import MAX_NODES, check_source, verify
+from edgebm.ir.check import MAX_NODES, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.fold import fold_constants
 from edgebm.ir.functions import inline_functions, write_out_newer_ops
@@ -26,7 +26,7 @@ _MAX_ROUNDS = 12
 
 
 def canonicalize(model: Model) -> Model:
-    """A copy of `model` in canonical form; `model` itself is left as it was.
+    """A copy of `model` in canonical form; `model` keeps what it says, its nodes in order.
 
     - opset `INTERNAL_OPSET` of the standard operators only; functions inlined
     - constants are initializers and no graph inputs; what depends on no input is folded, an
@@ -40,6 +40,7 @@ def canonicalize(model: Model) -> Model:
         UnsupportedModel: nodes that cannot be handled, all of them listed.
         ModelError: the model is not valid ONNX.
     """
+    check_wiring(model)
     try:
         return _canonical(model.clone())
     except EdgebmError:
@@ -63,11 +64,11 @@ def _canonical(work: Model) -> Model:
         infer_shapes(work)
     to_internal_opset(work)
     for _ in range(_MAX_ROUNDS):
+        fix_names(work)
         infer_shapes(work)
         if not fold_constants(work, INTERNAL_OPSET) + simplify(work) + clean_up(work):
             break
     settle_conversion(work)
-    fix_names(work)
     _forget(work.graph)
     if _names(work.graph.graph) != face:
         raise ModelError("the import changed the names of inputs or outputs")

@@ -27,16 +27,43 @@ _WEIGHT_OPS = frozenset(
 )  # fmt: skip
 
 
+def check_wiring(model: Model) -> None:
+    """Refuse a graph whose values do not hang together; bring its nodes into order.
+
+    Raises:
+        ModelError: nodes read values that do not exist (all listed), nothing comes out, or
+            nodes feed each other in a ring.
+    """
+    graph = model.graph.graph
+    faults = [
+        f"{_label(node)} reads '{value.name}', which no node, input or weight provides"
+        for node in graph.all_nodes()
+        for value in inputs(node)
+        if not _is_provided(value)
+    ]
+    if not list(graph.outputs):
+        faults.append("the graph has no outputs")
+    if faults:
+        raise ModelError(_listed(model, "is not valid ONNX", faults), details={"faults": faults})
+    try:
+        graph.sort()
+    except ValueError as cause:
+        raise ModelError(
+            f"{model.source or 'the model'} is not valid ONNX: nodes feed each other in a ring"
+        ) from cause
+
+
+def _is_provided(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
+
+
 def check_source(model: Model) -> None:
-    """Refuse, before anything is changed, what no conversion could make legal.
+    """Refuse what no conversion could make legal.
 
     Raises:
         UnsupportedModel: loops, operators nobody defines, too many nodes; all are listed.
-        ModelError: a node reads a value that does not exist, or nodes feed each other in a ring.
     """
-    graph = model.graph.graph
-    _check_wiring(model)
-    nodes = list(graph.all_nodes())
+    nodes = list(model.graph.graph.all_nodes())
     _refuse(model, _size_faults(len(nodes)))
     known = {(f.domain, f.name) for f in model.graph.functions.values()}
     faults = [
@@ -45,26 +72,6 @@ def check_source(model: Model) -> None:
         if (node.domain, node.op_type) not in known and (why := _why_unknown(node))
     ]
     _refuse(model, faults)
-
-
-def _check_wiring(model: Model) -> None:
-    graph = model.graph.graph
-    faults = [
-        f"{_label(node)} reads '{value.name}', which no node, input or weight provides"
-        for node in graph
-        for value in inputs(node)
-        if value.producer() is None and not value.is_graph_input() and not value.is_initializer()
-    ]
-    if not list(graph.outputs):
-        faults.append("the graph has no outputs")
-    if faults:
-        raise ModelError(_listed(model, "is not valid ONNX", faults))
-    try:
-        graph.sort()
-    except ValueError as cause:
-        raise ModelError(
-            f"{model.source or 'the model'} is not valid ONNX: nodes feed each other in a ring"
-        ) from cause
 
 
 def _size_faults(count: int) -> list[str]:
@@ -114,8 +121,7 @@ def _node_faults(node: ir.Node) -> Iterator[str]:
     if node.op_type == "Dropout":
         yield "it is in training mode, or its mask is read; export the model in eval mode"
     for value in inputs(node):
-        owned = value.producer() or value.is_graph_input() or value.is_initializer()
-        if not owned:
+        if not _is_provided(value):
             yield f"reads '{value.name}', which nothing provides"
 
 

@@ -9,8 +9,9 @@ from pydantic import Field
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
+from edgebm.passes.smooth_activations import SmoothActivations
 
 AnyStep = Annotated[
-    FoldBatchNorm | QuantizeWeights | QuantizeActivations,
+    FoldBatchNorm | SmoothActivations | QuantizeWeights | QuantizeActivations,
     Field(discriminator="kind"),
 ]

@@ -24,7 +24,7 @@ class QuantizeActivations:
 
     kind: Literal["quantize_activations"] = "quantize_activations"
     needs_samples: ClassVar[bool] = True
-    observer: ObserverKind = "mse"
+    observer: ObserverKind = "minmax"
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         if ctx.samples is None or len(ctx.samples) == 0:

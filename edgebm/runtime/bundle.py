@@ -119,21 +119,21 @@ def _read_once(where: str) -> bytes:
         raise UsageError(f"{where}: no such file", hint=_HOST_HINT) from cause
     except (OSError, ValueError) as cause:
         raise UsageError(f"{where}: cannot be opened: {cause}", hint=_HOST_HINT) from cause
-    with os.fdopen(handle, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise BundleFormat(f"{where}: is {kind}", hint=_HOST_HINT)
         if status.st_size > MAX_BYTES:
             raise BundleFormat(f"{where}: {status.st_size} bytes are more than a bundle can have")
-        try:
+        with os.fdopen(handle, "rb", buffering=0, closefd=False) as file:
             return file.read()
-        except MemoryError as cause:
-            raise ResourceError(
-                f"{where}: not enough memory for its {status.st_size} bytes"
-            ) from cause
-        except OSError as cause:
-            raise BundleCorrupt(f"{where}: cannot be read: {cause}") from cause
+    except MemoryError as cause:
+        raise ResourceError(f"{where}: not enough memory to read it") from cause
+    except OSError as cause:
+        raise BundleCorrupt(f"{where}: cannot be read: {cause}") from cause
+    finally:
+        os.close(handle)
 
 
 def _refuse_kind(data: bytes, where: str) -> None:

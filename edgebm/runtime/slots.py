@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy import vdot
 from numpy.typing import NDArray
 
 from edgebm.runtime.checks import Face
@@ -30,7 +31,7 @@ class Slot:
         self.request = request
         self.inputs = request.inputs
         self.names = outputs
-        self.small: list[tuple[Any, NDArray[Any]]] = []
+        self.small: list[NDArray[Any]] = []
         self.large: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
         self.indices: list[tuple[NDArray[Any], int]] = []
         for index, array in enumerate(request.inputs):
@@ -42,7 +43,7 @@ class Slot:
         if array.dtype.kind == "f" and (flat.size > _SMALL or array.dtype.itemsize == 2):
             self.large.append((flat, np.empty(flat.shape, np.bool_)))
         elif array.dtype.kind == "f":
-            self.small.append((flat.dot, flat))
+            self.small.append(flat)
         elif limit is not None and flat.size:
             # Seen as unsigned, a negative index is a huge one: one comparison does.
             self.indices.append((flat.view(f"u{array.dtype.itemsize}"), limit))
@@ -54,9 +55,9 @@ class Slot:
         """
         for bound, array in zip(self.inputs, arrays):  # noqa: B905 - equal lengths; this is hot
             bound[...] = array
-        for dot, flat in self.small:
-            # A sum of squares is finite only if every term is.
-            if not isfinite(dot(flat)):
+        for flat in self.small:
+            # A sum of squares is finite only if every term is; `dot` would warn of an overflow.
+            if not isfinite(vdot(flat, flat)):
                 return True
         for values, mask in self.large:
             np.isfinite(values, out=mask)
@@ -86,12 +87,12 @@ def _quick(slot: Slot) -> Callable[[NDArray[Any]], Outputs | None] | None:
     if len(slot.inputs) != 1 or len(slot.small) != 1 or fixed is None or len(fixed) != 1:
         return None
     (bound,), (name,), (output,) = slot.inputs, slot.names, fixed
-    dot, flat = slot.small[0]
+    (flat,) = slot.small
     infer, copy = slot.request.infer, output.copy
 
     def call(array: NDArray[Any]) -> Outputs | None:
         bound[...] = array
-        if not isfinite(dot(flat)):
+        if not isfinite(vdot(flat, flat)):
             return None
         infer()
         return {name: copy()}

@@ -63,7 +63,9 @@ def test_sequences_and_strings_are_no_tensors() -> None:
 def test_dtypes_the_operator_does_not_take_are_named() -> None:
     face = "(int32[B,3,8] x) => (int32[B,3,8] y)"
     (first, *_) = faults(parse("[conv] y = Selu(x)", face))
-    assert first.startswith("Selu 'conv': input 0 ('x') is int32, which the operator does not take")
+    assert first.startswith(
+        "Selu 'conv': input 0 ('x') is int32, which the operator does not take"
+    )
 
 
 @pytest.mark.parametrize(

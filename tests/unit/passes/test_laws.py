@@ -81,8 +81,10 @@ GRAPHS = {
 def model_of(label: str) -> Model:
     text, shapes = GRAPHS[label]
     if "zero" in text:
-        text = text.replace("=> (float[5,1,1,3] y, float[1,5] z) {", "=> (float[5,1,1,3] y, "
-                            "float[1,5] z) <int64[1] zero = {0}> {")
+        text = text.replace(
+            "=> (float[5,1,1,3] y, float[1,5] z) {",
+            "=> (float[5,1,1,3] y, float[1,5] z) <int64[1] zero = {0}> {",
+        )
     return random_model(text, **shapes)
 
 

@@ -20,7 +20,9 @@ from edgebm.quant.params import (
 TINY = float(np.finfo(np.float32).tiny)
 MAX = float(np.finfo(np.float32).max)
 # Between 2^-100 and 2^100, or zero: a step is then a normal float32.
-NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32).map(lambda x: x if abs(x) > 2.0**-100 else 0.0)
+NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32).map(
+    lambda x: x if abs(x) > 2.0**-100 else 0.0
+)
 WEIGHTS = arrays(np.float32, array_shapes(min_dims=1, max_dims=4, max_side=5), elements=NUMBERS)
 BITS = st.integers(2, 8)
 
