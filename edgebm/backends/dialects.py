@@ -39,7 +39,8 @@ class Dialect:
     computing ops whose integer kernel exists only when the output is quantized as well.
     `requantize_carried` says whether a carrier needs Q/DQ on both sides. `int32_bias` says
     whether a bias must be an integer for the kernel to be taken. `attention` says whether
-    products of two activations are quantized. `grid` holds the bits that its kernels take.
+    products of two activations are quantized, `stacked_weights` whether a MatMul by a constant
+    stack of matrices is. `grid` holds the bits that its kernels take.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dialect:
     requantize_carried: bool = False
     int32_bias: bool = False
     attention: bool = False
+    stacked_weights: bool = True
     grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:
@@ -72,6 +74,7 @@ ONNXRUNTIME_CPU = Dialect(
     needs_output=frozenset({"Conv"}),
     requantize_carried=True,
     int32_bias=True,
+    stacked_weights=False,  # its kernel takes one scale per column of one matrix only
 )
 OPENVINO_CPU = Dialect(
     "openvino-cpu",

@@ -7,11 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import onnx_ir as ir
-import onnxruntime as ort
 
 from edgebm.backends.onnxruntime_fusion import fuse_products
 from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
+from edgebm.runtime.engines import import_vendor
+
+ort = import_vendor("onnxruntime")  # and not its reports over the network
 
 MODEL = "model.onnx"
 _INT8 = frozenset({

@@ -14,7 +14,15 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgebm.ir.edit import add_const, const, free_name, name, remove_dead, sole_user
+from edgebm.ir.edit import (
+    add_const,
+    const,
+    free_name,
+    input_at,
+    name,
+    remove_dead,
+    sole_user,
+)
 from edgebm.ir.model import Model
 
 _DOMAIN = "com.microsoft"
@@ -69,6 +77,8 @@ def _match(node: ir.Node) -> _Product | None:
         weight = weight.T
     scale = np.broadcast_to(scale.reshape(-1), weight.shape[1:]).astype(np.float32)
     last, bias = _bias(node, weight.shape[1])
+    if bias is None and node.op_type == "Gemm" and input_at(node, 2) is not None:
+        return None  # a bias that is computed, or another one for each row
     return _Product(node, last, quantized, np.ascontiguousarray(weight), scale, bias)
 
 
@@ -80,28 +90,34 @@ def _dequantized(value: ir.Value | None) -> ir.Node | None:
 def _bias(node: ir.Node, width: int) -> tuple[ir.Node, NDArray[np.float32] | None]:
     """The last node of the product and the bias [N] it adds, if it adds a constant one."""
     if node.op_type == "Gemm":
-        return node, _float_bias(node)
+        return node, _float_bias(node, width)
     user = sole_user(node.outputs[0])
     if user is None or user.op_type != "Add":
         return node, None
     other = user.inputs[1] if user.inputs[0] is node.outputs[0] else user.inputs[0]
     bias = const(other)
+    shape = node.outputs[0].shape
     if bias is None or bias.size != width or bias.shape[-1:] != (width,):
+        return node, None
+    if bias.ndim > (1 if shape is None else len(shape)):
         return node, None
     return user, np.asarray(bias.reshape(-1), np.float32)
 
 
-def _float_bias(gemm: ir.Node) -> NDArray[np.float32] | None:
-    value = gemm.inputs[2] if len(gemm.inputs) > 2 else None
-    if value is None:
-        return None
+def _float_bias(gemm: ir.Node, width: int) -> NDArray[np.float32] | None:
+    """The bias as [N]; None if there is none, or none that is the same for every row."""
+    value = input_at(gemm, 2)
     stored = _dequantized(value)
     if stored is None:
-        return const(value)
-    integers, scale = const(stored.inputs[0]), const(stored.inputs[1])
-    assert integers is not None  # lowering wrote both as constants
-    assert scale is not None
-    return np.asarray(integers * scale, np.float32)
+        bias = const(value)
+    else:
+        integers, scale = const(stored.inputs[0]), const(stored.inputs[1])
+        assert integers is not None  # lowering wrote both as constants
+        assert scale is not None
+        bias = np.asarray(integers * scale)
+    if bias is None or bias.size not in (1, width) or bias.shape[-1:] not in ((), (1,), (width,)):
+        return None
+    return np.asarray(np.broadcast_to(bias.reshape(-1), (width,)), np.float32)
 
 
 def _replace(graph: ir.Graph, product: _Product, *, dynamic: bool) -> None:

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
+from edgebm.runtime.engines import import_vendor
+
+ov = import_vendor("openvino")  # and not its reports over the network
 
 XML, BIN = "model.xml", "model.bin"
 

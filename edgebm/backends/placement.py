@@ -102,12 +102,21 @@ class _Planner:
             return "its right operand is not a constant float weight"
         if not operands:
             return "its input is constant"
-        if node.op_type == "Gemm" and not _is_plain(node):
-            return "a Gemm with alpha, beta or transA set has no int8 kernel"
+        if reason := self._why_no_kernel(node):
+            return reason
         if node.op_type in self.dialect.needs_output:
             tail = self._tail(node)
             if tail.is_graph_output() or node.outputs[0].is_graph_output():
                 return f"{self.dialect.runtime} needs its output quantized; it is a model output"
+        return ""
+
+    def _why_no_kernel(self, node: ir.Node) -> str:
+        if node.op_type == "Gemm" and not _is_plain(node):
+            return "a Gemm with alpha, beta or transA set has no int8 kernel"
+        weight = const(node.inputs[1])
+        stack = node.op_type == "MatMul" and weight is not None and weight.ndim > 2
+        if stack and not self.dialect.stacked_weights:
+            return f"{self.dialect.runtime} has no int8 kernel for a stack of constant matrices"
         return ""
 
     def _undecided(self, node: ir.Node, operands: list[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def read_arrays(source: Path, specs: Sequence[TensorSpec]) -> Arrays:
             inputs.
     """
     try:
-        loaded = np.load(source, allow_pickle=False)
+        loaded = np.load(io.BytesIO(source.read_bytes()), allow_pickle=False)
         arrays = {"arr_0": loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
     except Exception as cause:  # zipfile, zlib and numpy each have errors of their own
         raise DataError(

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, DataError
 from edgebm.ir.model import Model
+from edgebm.runtime.engines import import_vendor
+
+ort = import_vendor("onnxruntime")  # and not its reports over the network
 
 Feeds = Mapping[str, NDArray[Any]]
 Sink = Callable[[NDArray[Any]], None]

@@ -156,6 +156,18 @@ def _broadcast_7(node: ir.Node) -> None:
         put_input(node, 1, add_node(node, "Unsqueeze", [small, axes]))
 
 
+def _prelu_7(node: ir.Node) -> None:
+    """Opset 6 had one slope, or one for each channel (axis 1) whatever the rank."""
+    slope, dims = input_at(node, 1), rank(input_at(node, 0))
+    if slope is None or rank(slope) != 1 or dims == 2:
+        return
+    if dims is None:
+        raise CannotConvert("its input has an unknown rank")
+    if slope.shape is not None and slope.shape[0] != 1:
+        axes = constant(node, np.arange(1, dims - 1, dtype=np.int64))
+        put_input(node, 1, add_node(node, "Unsqueeze", [slope, axes]))
+
+
 def _batchnorm_7(node: ir.Node) -> None:
     if not take(node, "is_test"):
         raise CannotConvert("it is in training mode (is_test=0)")
@@ -179,7 +191,6 @@ _BINARY_7 = (
     "Less",
     "Mul",
     "Or",
-    "PRelu",
     "Pow",
     "Sub",
     "Xor",
@@ -217,6 +228,7 @@ UP: dict[tuple[str, int], Adapter] = {
     ("BatchNormalization", 7): _batchnorm_7,
     ("Dropout", 7): _dropout_7,
     ("Gemm", 7): _gemm_7,
+    ("PRelu", 7): _prelu_7,
     **{(op_type, 7): _broadcast_7 for op_type in _BINARY_7},
     **{(op_type, 18): _axes_1 for op_type in _REDUCTIONS_18},
 }

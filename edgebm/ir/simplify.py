@@ -13,6 +13,7 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 _KEEP_ZEROS = frozenset(
     {"Expand", "Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast", "Tile"}
 )
+_SUMS = ("Identity", "Add")
 _MAX_STEPS = 16
 
 
@@ -22,12 +23,16 @@ def simplify(model: Model) -> int:
     - `CastLike` becomes `Cast`; a cast to the dtype the value has already becomes `Identity`
     - an initial state of zeros is left out: zero is the default
     - Reshape to 3d, Transpose, Reshape back becomes one Transpose of the last two axes
+    - `Sum` of two values becomes `Add`, of one `Identity`
     - an `Expand` to the shape the value has already becomes `Identity`
     """
     changed = 0
     for node in list(model.graph.graph):
         if node.op_type in ("CastLike", "Cast"):
             changed += _cast(node)
+        elif node.op_type == "Sum" and len(node.inputs) <= len(_SUMS):
+            node.op_type = _SUMS[len(node.inputs) - 1]
+            changed += 1
         elif node.op_type in _RECURRENT:
             changed += _drop_zero_states(node)
         elif node.op_type == "Reshape":

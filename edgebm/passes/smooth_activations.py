@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ from edgebm.ir.traits import activation_inputs, weight_index
 from edgebm.passes.base import Context, step
 
 F32 = NDArray[np.float32]
+# Outlier channels are a trait of the weights: a few samples show which they are.
+_SAMPLES = 64
 
 
 @step
@@ -46,7 +49,8 @@ class SmoothActivations:
         if ctx.samples is None:
             raise DataError("smoothing needs calibration samples", hint="give them with -d")
         peaks = {label: ChannelPeak() for label in groups}
-        done, total = 0, len(ctx.samples)
+        stride = -(-len(ctx.samples) // _SAMPLES)
+        done, total = 0, -(-len(ctx.samples) // stride)
 
         def advance() -> None:
             nonlocal done
@@ -54,7 +58,7 @@ class SmoothActivations:
             ctx.progress(self.kind, done, total)
 
         sinks = {label: peak.update for label, peak in peaks.items()}
-        collect(model, ctx.samples.feeds(), sinks, advance)
+        collect(model, islice(ctx.samples.feeds(), 0, None, stride), sinks, advance)
         for label, nodes in groups.items():
             reason = self._smooth(nodes, peaks[label].result)
             if reason:

@@ -17,7 +17,7 @@ def wanted_targets(target: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: an empty name or list, or something that is no name.
     """
-    names = (target,) if isinstance(target, str) else tuple(target)
+    names = tuple(target) if isinstance(target, (list, tuple)) else (target,)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise UsageError(
             f"target {target!r} is not a name or a list of names",

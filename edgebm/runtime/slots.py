@@ -7,13 +7,14 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy import vdot
 from numpy.typing import NDArray
 
 from edgebm.runtime.checks import Face
 from edgebm.runtime.engines import Request
 
 Outputs = dict[str, NDArray[Any]]
+# Below numpy's dispatch of foreign array types, which there are none of here.
+vdot: Callable[[NDArray[Any], NDArray[Any]], float] = getattr(np.vdot, "_implementation", np.vdot)
 # BLAS stays on the calling thread for vectors of this length.
 _SMALL = 4096
 

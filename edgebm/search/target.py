@@ -9,28 +9,24 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
-from edgebm.backends.qdq import lower
+from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable, UsageError
-from edgebm.exec.compare import layer_sqnr_db
-from edgebm.ir.annotate import annotated
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
 from edgebm.search.build import build_float, build_integer, values_to_observe
-from edgebm.search.candidates import DYNAMIC, Artifact, Candidate, Face, enumerate_candidates
-from edgebm.search.choose import Choice, Chooser
+from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candidates
+from edgebm.search.choose import Choice, Chooser, Outcome
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.memory import peak_memory_mib
 from edgebm.search.race import Measurement, Race
 from edgebm.search.runner import Runner
-from edgebm.spec import EngineConfig
+from edgebm.search.simulate import compare_layers, provable, rank_grids
 from edgebm.target import Target
 
-_COMPARED_SAMPLES = 8
 T = TypeVar("T")
 
 
@@ -77,7 +73,7 @@ class Search:
             BackendFailed: no runtime of the target takes even the float model.
         """
         decided = self.passes()
-        grids = self._timed("choose grid", lambda: self._grids(decided))
+        grids = self._timed("choose grid", lambda: self._rank_grids(decided))
         artifacts = self._timed("build", lambda: self._build(decided, grids))
         candidates = self._candidates(artifacts)
         race = Race(candidates, self.job.face, self.job.sample())
@@ -92,7 +88,7 @@ class Search:
             self._timed("measure p99", lambda: self._p99(race)(*ids))
         found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds)
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
-        found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice))
+        found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice.chosen))
         self._inspect(found)
         return found
 
@@ -105,7 +101,7 @@ class Search:
     def passes(self) -> Model:
         context = Context(
             samples=self.job.calibration,
-            observe=lambda m: values_to_observe(m, self._runtimes(), self.job.is_ignored),
+            observe=lambda m: values_to_observe(m, self.target.runtimes, self.job.is_ignored),
             is_ignored=self.job.is_ignored,
             seed=self.job.options.seed,
             skips=self.skips,
@@ -117,35 +113,13 @@ class Search:
             self.seconds[step.kind] = self.seconds.get(step.kind, 0.0) + spent
         return decided
 
-    def _runtimes(self) -> Sequence[str]:
-        return self.target.runtimes
+    def _rank_grids(self, decided: Model) -> list[Grid]:
+        ranked, note = rank_grids(self.job, self.target, decided, self.progress)
+        self.notes += [note] if note else []
+        return ranked
 
-    def _grids(self, decided: Model) -> list[Grid]:
-        """Bits for weights and activations, those that keep most of the outputs' signal first.
-
-        Simulated on a few samples, on the placement that every runtime comes close to.
-        """
-        grids = cpu_grids(frozenset(self.target.features))
-        outputs = [spec.name for spec in self.job.face.outputs if spec.dtype == "float32"]
-        if len(grids) == 1 or not outputs or not annotated(decided):
-            return list(grids)
-        count = min(_COMPARED_SAMPLES, len(self.job.calibration))
-        kept = {}
-        for done, grid in enumerate(grids):
-            self.progress("choose grid", done, len(grids))
-            dialect = cpu_dialects(self.target.runtimes[0], grid)[0]
-            lowered, _ = lower(decided, dialect, self.job.is_ignored)
-            samples = self.job.calibration.feeds(0, count)
-            found = layer_sqnr_db(self.job.model, lowered, outputs, samples, lambda: None)
-            kept[grid] = min(found.values())
-        self.progress("choose grid", len(grids), len(grids))
-        best = max(kept, key=kept.__getitem__)
-        figures = ", ".join(f"{grid} {db:.1f} dB" for grid, db in kept.items())
-        self.notes.append(
-            f"8-bit weights times 8-bit activations overflow this CPU's 16-bit sums (no VNNI): "
-            f"{best} keeps most of the output ({figures})"
-        )
-        return sorted(grids, key=kept.__getitem__, reverse=True)
+    def _compare(self, chosen: Outcome) -> dict[str, float]:
+        return compare_layers(self.job, chosen.candidate.artifact, self.progress)
 
     def _build(self, decided: Model, grids: Sequence[Grid]) -> list[Artifact]:
         """Float and integer artifacts of every runtime; the integer ones first (preferred)."""
@@ -227,32 +201,6 @@ class Search:
 
         return score
 
-    def _compare(self, choice: Choice) -> dict[str, float]:
-        """SQNR in dB of every integer node's output, in simulation, over a few samples."""
-        artifact = choice.chosen.candidate.artifact
-        if not artifact.integer_nodes or artifact.kind == DYNAMIC:
-            return {}
-        outputs = {n.name: n.outputs[0].name for n in artifact.lowered.nodes()}
-        original = {v.name for n in self.job.model.nodes() for v in n.outputs}
-        named = {
-            node: value
-            for node in artifact.integer_nodes
-            if (value := outputs.get(node)) and value in original
-        }
-        samples = self.job.evaluation
-        total, done = min(_COMPARED_SAMPLES, len(samples)), 0
-
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            self.progress("compare layers", done, total)
-
-        values = sorted(set(named.values()))
-        found = layer_sqnr_db(
-            self.job.model, artifact.lowered, values, samples.feeds(0, total), tick
-        )
-        return {node: found[value] for node, value in named.items()}
-
     def _inspect(self, found: Found) -> None:
         """Read back what runs: layers by precision, and peak memory, before and after."""
         both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
@@ -269,21 +217,6 @@ class Search:
             found.warnings.append(
                 f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
             )
-
-
-def provable(candidate: Candidate, target: Target) -> Candidate:
-    """The candidate itself, or for a CPU that is not this one its integers in simulation.
-
-    Integer kernels of another CPU may add without overflow where this one's overflow, so they
-    are simulated in float with the same rounding, from the same Q/DQ graph.
-    """
-    # Dynamic products are built not to overflow anywhere.
-    if not target.missing() or candidate.artifact.kind in {"float", DYNAMIC}:
-        return candidate
-    lowered = candidate.artifact.lowered
-    files = onnxruntime_backend.build_plain(lowered)
-    simulated = Artifact("onnxruntime", candidate.artifact.kind, files, lowered)
-    return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
 
 
 def _executed(candidate: Candidate, face: Face) -> dict[str, int]:

@@ -79,7 +79,9 @@ def cases() -> list[Case]:
         """(float16[2] half, uint8[2] byte, bool[2] flag, float scalar, double[2] wide) =>
            (float16[2] half2, uint8[2] byte2, bool[2] flag2, float scalar2, double[2] wide2)
         { half2 = Add(half, half)
-          byte2 = Add(byte, byte)
+          whole = Cast<to = 6>(byte)
+          twice = Add(whole, whole)
+          byte2 = Cast<to = 2>(twice)
           flag2 = Not(flag)
           scalar2 = Add(scalar, scalar)
           wide2 = Add(wide, wide) }""",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,6 @@ class _Request:
 
     def __init__(self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes) -> None:
         self._name = engine._name  # noqa: SLF001 - one module
-        self._run = session.run_with_iobinding
         self._binding = session.io_binding()
         made = []
         for spec in engine._inputs:  # noqa: SLF001
@@ -137,6 +137,7 @@ class _Request:
         self._free: list[tuple[int, str]] = []
         for index, spec in enumerate(engine._outputs):  # noqa: SLF001
             self._bind_output(index, spec, known[spec.name])
+        self._run = _bare_run(session, self._binding)
         self.fixed: Arrays | None = None if self._free else tuple(self._made)
 
     def _bind_output(self, index: int, spec: TensorSpec, shape: Sequence[Any]) -> None:
@@ -167,9 +168,18 @@ class _Request:
             # size was that of the last call.
             for _, name in self._free:
                 self._binding.bind_output(name, "cpu")
-            self._run(self._binding)
+            self._run()
         except Exception as cause:
             raise vendor_error(self._name, "running", cause) from cause
+
+
+def _bare_run(session: Any, binding: Any) -> Callable[[], Any]:
+    """`session.run_with_iobinding` below its checks for GPUs: they take as long as a small layer."""
+    native = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
+    bound = getattr(binding, "_iobinding", None)
+    if native is None or bound is None:
+        return partial(session.run_with_iobinding, binding)
+    return partial(native, bound, None)
 
 
 def _axis_sizes(shapes: Shapes, inputs: Sequence[TensorSpec]) -> dict[str, int]:

@@ -35,7 +35,7 @@ def test_equal_graphs_give_equal_files(runtime: str) -> None:
 
 
 @pytest.mark.parametrize("dialect", [ONNXRUNTIME_CPU, OPENVINO_CPU], ids=lambda d: d.runtime)
-def test_a_lowered_graph_is_valid_onnx_of_the_same_opset(dialect) -> None:  # noqa: ANN001
+def test_a_lowered_graph_is_valid_onnx_of_the_same_opset(dialect) -> None:
     lowered, _ = quantized(model(), dialect)
     proto = onnx.load(io.BytesIO(lowered.to_bytes()))
     onnx.checker.check_model(proto, full_check=True)

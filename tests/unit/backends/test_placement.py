@@ -237,7 +237,8 @@ def test_products_without_a_kernel(dialect: Dialect, body: str, reason: str) -> 
 
 def test_what_only_one_engine_can() -> None:
     model = random_model(
-        "g (float[1,4,4,4] x) => (float[1,4,8,8] y) { [up] y = ConvTranspose<strides=[2,2]>(x, w) }",
+        "g (float[1,4,4,4] x) => (float[1,4,8,8] y)"
+        " { [up] y = ConvTranspose<strides=[2,2]>(x, w) }",
         w=(4, 4, 2, 2),
     )
     assert planned(model, ONNXRUNTIME_CPU).reasons == {
@@ -252,7 +253,8 @@ def test_recurrent_layers_say_that_they_run_in_float(dialect: Dialect) -> None:
         assert dialect.why_not(op) == f"{op} runs in float on {dialect.runtime}"
         gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
         model = random_model(
-            f"g (float[5,1,4] x) => (float[5,1,1,3] y) {{ [rnn] y = {op}<hidden_size=3>(x, w, r) }}",
+            "g (float[5,1,4] x) => (float[5,1,1,3] y)"
+            f" {{ [rnn] y = {op}<hidden_size=3>(x, w, r) }}",
             w=(1, gates * 3, 4),
             r=(1, gates * 3, 3),
         )

@@ -171,17 +171,13 @@ def test_faults_of_the_graph_are_listed_together() -> None:
 
 
 def test_deep_nesting_is_refused() -> None:
+    last = "e () => (float[2] t) { t = Neg(x) }"
     body = "t = Relu(x)"
     for level in range(12):
-        graph = f"g{level} () => (float[2] t) {{ {body} }}"
-        body = (
-            f"t = If (c) <then_branch = {graph}, else_branch = {graph}>"
-            if level < 4
-            else (
-                f"t = If (c) <then_branch = {graph}, else_branch = e () => (float[2] t) {{t = Neg(x)}}>"
-            )
-        )
-    text = f'<ir_version: 8, opset_import: ["" : 13]>\ng (float[2] x, bool c) => (float[2] t) {{ {body} }}'
+        inner = f"g{level} () => (float[2] t) {{ {body} }}"
+        body = f"t = If (c) <then_branch = {inner}, else_branch = {last}>"
+    header = '<ir_version: 8, opset_import: ["" : 13]>\n'
+    text = f"{header}g (float[2] x, bool c) => (float[2] t) {{ {body} }}"
     with pytest.raises(ModelError, match="nested more than 8 deep"):
         import_model(onnx.parser.parse_model(text))
 

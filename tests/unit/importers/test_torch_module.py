@@ -36,8 +36,8 @@ class Net(torch.nn.Module):  # type: ignore[misc,name-defined]
 
 def run(model: Model, x: Any) -> np.ndarray:  # type: ignore[type-arg]
     session = ort.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
-    found = session.run(None, {name(model.graph.graph.inputs[0]): x.numpy()})[0]
-    return found  # type: ignore[no-any-return]
+    (found,) = session.run(None, {name(model.graph.graph.inputs[0]): x.numpy()})
+    return np.asarray(found)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="needs example inputs") as caught:
         import_model(torch.nn.Linear(2, 2))
     assert "module:function" in caught.value.hint
-    with pytest.raises(ModelError, match=r"cannot export torch Linear: \w+: .*shape"):
+    with pytest.raises(ModelError, match=r"cannot export torch Linear: \w+Error: .*reduction dim"):
         import_model(torch.nn.Linear(2, 2), (torch.zeros(1, 3),))
     path = tmp_path / "net.pt2"
     path.write_bytes(b"PK nothing")

@@ -88,7 +88,7 @@ def test_a_model_of_constants_only_is_refused() -> None:
 
 
 @pytest.mark.parametrize("flag", [True, False])
-def test_an_if_with_a_known_condition_becomes_its_branch(flag: bool) -> None:  # noqa: FBT001
+def test_an_if_with_a_known_condition_becomes_its_branch(flag: bool) -> None:
     body = """w = Constant<value_float=3.0>()
     y = If (flag) <
       then_branch = then_g () => (float[B,3,8] t) { a = Relu(x) t = Mul(a, w) },
@@ -221,3 +221,48 @@ def test_traces_of_the_exporter_go() -> None:
 def test_invalid_attributes_are_reported_with_the_checkers_words() -> None:
     with pytest.raises(ModelError, match="(?s)onnx.checker says.*nonsense"):
         canonicalize(parse("y = Relu<nonsense=1>(x)"))
+
+
+def test_a_sum_of_two_is_an_add() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    g (float[2] x, float[2] y) => (float[2] z) { a = Sum (x, y)  z = Sum (a) }
+    """
+    model = canonicalize(Model.parse(text))
+    assert [node.op_type for node in model.nodes()] == ["Add"]
+
+
+def test_an_initial_state_that_is_not_zero_stays() -> None:
+    face = "(float[5,2,4] x) => (float[5,1,2,3] y)"
+    weights = {
+        "w": np.ones((1, 9, 4), np.float32),
+        "r": np.ones((1, 9, 3), np.float32),
+        "h": np.full((1, 2, 3), 0.5, np.float32),
+    }
+    canonical = canonicalize(parse("y = GRU<hidden_size=3>(x, w, r, , , h)", face=face, **weights))
+    (gru,) = canonical.nodes()
+    assert gru.inputs[5] is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # read in the middle, other axes, other sizes at the end
+        "f = Reshape(x, a)\n t = Transpose<perm=[0,2,1]>(f)\n z = Reshape(t, b)\n y = Add(t, t)",
+        "f = Reshape(x, a)\n t = Transpose<perm=[1,0,2]>(f)\n y = Reshape(t, b)",
+        "f = Reshape(x, a)\n t = Transpose<perm=[0,2,1]>(f)\n y = Reshape(t, c)",
+    ],
+)
+def test_other_transposes_between_reshapes_stay(body: str) -> None:
+    shapes = {"a": [4, 3, 4], "b": [2, 2, 4, 3], "c": [2, 2, 3, 4]}
+    outputs = "float[p,q,r] y, float[2,2,4,3] z" if "z" in body else "float[p,q,r,s] y"
+    model = parse(body, face=f"(float[2,2,3,4] x) => ({outputs})", **shapes)
+    canonical = canonicalize(model)
+    assert "Reshape" in ops(canonical)
+    same(model, canonical, np.arange(48, dtype=np.float32).reshape(2, 2, 3, 4))
+
+
+def test_a_weight_that_several_nodes_read_stays_one_array() -> None:
+    canonical = canonicalize(parse("a = Mul(x, w)\n y = Add(a, w)", w=np.ones(8, np.float32)))
+    assert list(canonical.graph.graph.initializers) == ["w"]
+    assert canonical.param_count() == 8

@@ -205,7 +205,7 @@ def repr_of(model: Model, name: str) -> str:
     return repr(quant_of(value) or range_of(value))
 
 
-def value_of(model: Model, name: str):  # noqa: ANN201
+def value_of(model: Model, name: str):
     graph = model.graph.graph
     values = {v.name: v for node in graph for v in node.outputs}
     values |= {v.name: v for v in graph.inputs}

@@ -102,7 +102,8 @@ def test_every_reason_to_leave_it(
 
 def test_the_ignored_list() -> None:
     model = random_model(
-        "g (float[2,6] x) => (float[2,6] y) { [keep] h = MatMul(x, w)\n [other] y = MatMul(h, u) }",
+        "g (float[2,6] x) => (float[2,6] y)"
+        " { [keep] h = MatMul(x, w)\n [other] y = MatMul(h, u) }",
         w=(6, 6),
         u=(6, 6),
     )

@@ -1,0 +1,93 @@
+"""What integers cost, computed in float with their rounding: no kernel, no overflow, no timing."""
+
+from __future__ import annotations
+
+from edgebm.backends import onnxruntime as onnxruntime_backend
+from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
+from edgebm.backends.qdq import lower
+from edgebm.exec.compare import layer_sqnr_db
+from edgebm.ir.annotate import annotated
+from edgebm.ir.model import Model
+from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
+from edgebm.search.job import Job, Progress
+from edgebm.spec import EngineConfig
+from edgebm.target import Target
+
+_SAMPLES = 8
+
+
+def rank_grids(
+    job: Job, target: Target, decided: Model, progress: Progress
+) -> tuple[list[Grid], str]:
+    """Bits for weights and activations, those that keep most of the outputs' signal first.
+
+    Measured on a few samples, on the placement that every runtime comes close to.
+
+    Returns:
+        The grids that do not overflow on the target, and a sentence for the report, empty
+        where there was nothing to choose.
+    """
+    grids = list(cpu_grids(frozenset(target.features)))
+    outputs = [spec.name for spec in job.face.outputs if spec.dtype == "float32"]
+    if len(grids) == 1 or not outputs or not annotated(decided):
+        return grids, ""
+    count = min(_SAMPLES, len(job.calibration))
+    kept = {}
+    for done, grid in enumerate(grids):
+        progress("choose grid", done, len(grids))
+        dialect = cpu_dialects(target.runtimes[0], grid)[0]
+        lowered, _ = lower(decided, dialect, job.is_ignored)
+        samples = job.calibration.feeds(0, count)
+        kept[grid] = min(
+            layer_sqnr_db(job.model, lowered, outputs, samples, lambda: None).values()
+        )
+    progress("choose grid", len(grids), len(grids))
+    ranked = sorted(grids, key=kept.__getitem__, reverse=True)
+    figures = ", ".join(f"{grid} {db:.1f} dB" for grid, db in kept.items())
+    return ranked, (
+        "without VNNI this CPU adds 8 x 8 bit products in 16 bits, which overflows; of the "
+        f"grids that do not, {ranked[0]} keeps most of the output ({figures})"
+    )
+
+
+def provable(candidate: Candidate, target: Target) -> Candidate:
+    """The candidate itself, or for a CPU that is not this one its integers in simulation.
+
+    Integer kernels of another CPU may add without overflow where this one's overflow, so they
+    are simulated in float with the same rounding, from the same Q/DQ graph. Products that
+    take their range at run time are built not to overflow anywhere.
+    """
+    artifact = candidate.artifact
+    if not target.missing() or artifact.kind in {"float", DYNAMIC}:
+        return candidate
+    files = onnxruntime_backend.build_plain(artifact.lowered)
+    simulated = Artifact("onnxruntime", artifact.kind, files, artifact.lowered)
+    return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
+
+
+def compare_layers(job: Job, artifact: Artifact, progress: Progress) -> dict[str, float]:
+    """SQNR in dB of every integer node's output against the float model, by node name.
+
+    The errors of the layers before are in it. Empty for a float artifact, and for one that
+    takes ranges at run time, whose Q/DQ form does not exist.
+    """
+    if not artifact.integer_nodes or artifact.kind == DYNAMIC:
+        return {}
+    outputs = {n.name: n.outputs[0].name for n in artifact.lowered.nodes()}
+    original = {v.name for n in job.model.nodes() for v in n.outputs}
+    named = {
+        node: value
+        for node in artifact.integer_nodes
+        if (value := outputs.get(node)) and value in original
+    }
+    total, done = min(_SAMPLES, len(job.evaluation)), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress("compare layers", done, total)
+
+    values = sorted(set(named.values()))
+    samples = job.evaluation.feeds(0, total)
+    found = layer_sqnr_db(job.model, artifact.lowered, values, samples, tick)
+    return {node: found[value] for node, value in named.items()}
