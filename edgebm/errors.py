@@ -63,7 +63,7 @@ class EdgebmError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        words = re.findall(r"[A-Z][a-z]+|[A-Z]+(?=[A-Z]|$)", cls.__name__)
+        words = re.findall(r"DType|[A-Z][a-z]+|[A-Z]+(?=[A-Z]|$)", cls.__name__)
         cls.code = "_".join(word.lower() for word in words)
 
     def __init__(

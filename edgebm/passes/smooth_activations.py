@@ -46,7 +46,7 @@ class SmoothActivations:
         groups = _groups(model, ctx)
         if not groups:
             return model
-        if ctx.samples is None:
+        if ctx.samples is None or len(ctx.samples) == 0:
             raise DataError("smoothing needs calibration samples", hint="give them with -d")
         peaks = {label: ChannelPeak() for label in groups}
         stride = -(-len(ctx.samples) // _SAMPLES)

@@ -204,7 +204,7 @@ def test_all_faults_of_a_call_come_at_once(tokens: list[Session]) -> None:
         with pytest.raises(InputDType, match=r"'ids' has dtype.*'mask' is list") as caught:
             session.run(ids=np.zeros((1, 4), np.float32), mask=[1])
         codes = [fault["code"] for fault in caught.value.details["faults"]]
-        assert codes == ["input_d_type", "input_type"]
+        assert codes == ["input_dtype", "input_type"]
 
 
 def test_outputs_belong_to_the_caller(images: list[Session], tokens: list[Session]) -> None:

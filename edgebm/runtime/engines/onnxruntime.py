@@ -174,7 +174,7 @@ class _Request:
 
 
 def _bare_run(session: Any, binding: Any) -> Callable[[], Any]:
-    """`session.run_with_iobinding` below its checks for GPUs: they take as long as a small layer."""
+    """`session.run_with_iobinding` below its checks for GPUs, which cost a microsecond."""
     native = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
     bound = getattr(binding, "_iobinding", None)
     if native is None or bound is None:

@@ -255,6 +255,7 @@ def test_an_initial_state_that_is_not_zero_stays() -> None:
 )
 def test_other_transposes_between_reshapes_stay(body: str) -> None:
     shapes = {"a": [4, 3, 4], "b": [2, 2, 4, 3], "c": [2, 2, 3, 4]}
+    shapes = {label: shape for label, shape in shapes.items() if f", {label})" in body}
     outputs = "float[p,q,r] y, float[2,2,4,3] z" if "z" in body else "float[p,q,r,s] y"
     model = parse(body, face=f"(float[2,2,3,4] x) => ({outputs})", **shapes)
     canonical = canonicalize(model)
