@@ -38,10 +38,10 @@ def build_plain(lowered: Model) -> dict[str, bytes]:
     return {MODEL: lowered.to_bytes()}
 
 
-def build_dynamic(lowered: Model) -> dict[str, bytes] | None:
-    """Products take the range of their left operand at each call; None if there is no product."""
+def build_dynamic(lowered: Model) -> tuple[dict[str, bytes], int]:
+    """Products take the range of their left operand at each call; the files, and how many do."""
     fused, count = fuse_products(lowered, dynamic=True)
-    return {MODEL: fused.to_bytes()} if count else None
+    return {MODEL: fused.to_bytes()}, count
 
 
 def executed_layers(files: dict[str, bytes]) -> dict[str, int]:

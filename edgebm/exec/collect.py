@@ -13,8 +13,6 @@ from edgebm.ir.model import Model
 from edgebm.runtime.engines import import_vendor
 
 ort = import_vendor("onnxruntime")  # and not its reports over the network
-
-ort = import_vendor("onnxruntime")  # and not its reports over the network
 Feeds = Mapping[str, NDArray[Any]]
 Sink = Callable[[NDArray[Any]], None]
 Progress = Callable[[str, int, int], None]

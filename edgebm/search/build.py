@@ -90,8 +90,9 @@ def _dynamic(model: Model, grids: Sequence[Grid], ignored: Ignored) -> list[Arti
         return []
     dialect = cpu_dialects("onnxruntime", grid)[0]
     lowered, plan = lower(model, dialect, ignored)
-    files = onnxruntime_backend.build_dynamic(lowered)
-    if files is None:
+    files, count = onnxruntime_backend.build_dynamic(lowered)
+    # The head of a CNN alone is not worth a candidate of its own.
+    if 2 * count < len(plan.nodes) or not count:
         return []
     nodes = tuple(node.name or "?" for node in plan.nodes)
     return [Artifact("onnxruntime", DYNAMIC, files, lowered, nodes, plan.reasons)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgebm.errors import BackendError
 from edgebm.search.candidates import Candidate
 from edgebm.search.judge import Judge, Score
 from edgebm.search.race import Measurement
@@ -88,8 +89,9 @@ class Chooser:
     def _faults(self, outcome: Outcome, before: Score) -> list[str]:
         """Why a candidate cannot be taken; sets its status when there is a reason."""
         faults = self._cheap_faults(outcome)
+        if not faults and not self._try_score(outcome):
+            return [outcome.why]
         if not faults:
-            outcome.score = self._scored(outcome.candidate)
             accepted, why = self._accepted(outcome, before)
             if not accepted:
                 faults.append(why)
@@ -121,6 +123,14 @@ class Chooser:
             )
         return faults
 
+    def _try_score(self, outcome: Outcome) -> bool:
+        """Score one; False where its runtime fails on the samples, which is then its status."""
+        try:
+            outcome.score = self._scored(outcome.candidate)
+        except BackendError as error:
+            outcome.status, outcome.why = "failed", str(error)
+        return outcome.status != "failed"
+
     def _scored(self, candidate: Candidate) -> Score:
         if candidate.answers_id not in self._scores:
             self._scores[candidate.answers_id] = self._score(candidate)
@@ -141,9 +151,10 @@ class Chooser:
     def _least_bad(self, ranked: Sequence[Outcome], baseline: Outcome) -> Outcome:
         """With limits nobody keeps: accurate before inaccurate, then fewest faults, then speed."""
         assert baseline.score is not None
-        best, least = ranked[0], (2, len(ranked), 0)
+        best, least = baseline, (2, len(ranked), 0)
         for place, outcome in enumerate(ranked):
-            outcome.score = self._scored(outcome.candidate)
+            if not self._try_score(outcome):
+                continue
             accurate = self._accepted(outcome, baseline.score)[0]
             key = (0 if accurate else 1, len(self._cheap_faults(outcome)), place)
             if key < least:

@@ -55,7 +55,6 @@ class Job:
     evaluation: Samples
     judged_by: Callable[[Run], Judge]
     warnings: list[str]
-    data_source: str = ""
 
     def sample(self) -> Mapping[str, NDArray[Any]]:
         """The sample whose shape is timed: the first one of evaluation."""
@@ -109,9 +108,7 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     judged = separate or calibration
     if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
         calibration, judged = calibration.split(_HELD_OUT)
-    job = Job(
-        model, face, recipe, options, calibration, judged, _no_judge, warnings, str(data or "")
-    )
+    job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings)
     job.judged_by = _judge_factory(job, metric, evaluation if program else None)
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:

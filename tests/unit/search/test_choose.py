@@ -9,12 +9,14 @@ import pytest
 from graphs import random_model
 
 from edgebm.data.agreement import Agreement
+from edgebm.errors import BackendFailed
 from edgebm.search.candidates import Artifact, Candidate, enumerate_candidates
 from edgebm.search.choose import Choice, Chooser, Limits
 from edgebm.search.judge import Score
 from edgebm.search.race import P99_CALLS, Measurement
 from edgebm.spec import EngineConfig
 
+FAILS = -1.0  # in place of a metric: the runtime fails when it is scored
 MODEL = random_model("g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }")
 
 
@@ -63,6 +65,8 @@ class World:
 
         def score(each: Candidate) -> Score:
             self.scored.append(each.answers_id)
+            if values[each.answers_id] == FAILS:
+                raise BackendFailed("no kernel for this sample")
             return Score(values[each.answers_id], Agreement({}, 1))
 
         chooser = Chooser(Fixed(), self.limits, score, self.earned.append)  # type: ignore[arg-type]
@@ -215,6 +219,25 @@ def test_failed_and_dropped_candidates_keep_their_reason() -> None:
     )  # fmt: skip
     assert (by_id[late.id].status, by_id[late.id].why) == ("dropped", dropped.dropped)
     assert broken.answers_id not in world.scored
+
+
+def test_a_candidate_that_fails_on_the_samples_is_not_the_end() -> None:
+    broken, good = candidate("int8"), candidate("int8", runtime="onnxruntime")
+    world = World([(FLOAT, timed(4.0), 90.0), (broken, timed(1.0), FAILS), (good, timed(2.0), 90.0)])
+    choice = world.choose()
+    assert choice.chosen.candidate is good
+    assert statuses(choice)[broken.id] == "failed"
+    assert choice.outcomes[1].why == "no kernel for this sample"
+    limited = World(
+        [(FLOAT, timed(4.0), 90.0), (broken, timed(1.0), FAILS)], Limits(max_size_mb=0.01)
+    ).choose()
+    assert limited.chosen.candidate is FLOAT
+    assert statuses(limited)[broken.id] == "failed"
+
+
+def test_a_float_model_that_fails_is() -> None:
+    with pytest.raises(BackendFailed, match="no kernel"):
+        World([(FLOAT, timed(4.0), FAILS), (candidate("int8"), timed(1.0), 90.0)]).choose()
 
 
 def test_a_dropped_candidate_can_still_be_the_one_that_keeps_the_limits() -> None:

@@ -1,0 +1,117 @@
+"""Turns, drops and failures. Real engines on a tiny graph; no time is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from graphs import face, random_model, samples
+
+from edgebm.search.build import build_float
+from edgebm.search.candidates import Artifact, Candidate
+from edgebm.search.race import TURNS, Measurement, Race
+from edgebm.spec import EngineConfig
+
+MODEL = random_model("g (float[1,8] x) => (float[1,4] y) { y = MatMul(x, w) }", w=(8, 4))
+FEEDS = next(iter(samples(MODEL, 1).feeds()))
+
+
+def candidates() -> list[Candidate]:
+    good = build_float(MODEL, "onnxruntime")
+    return [Candidate(good, EngineConfig(threads=t)) for t in (1, 2)]
+
+
+def broken() -> Candidate:
+    return Candidate(
+        Artifact("onnxruntime", "int8", {"model.onnx": b"no model"}, MODEL), EngineConfig()
+    )
+
+
+def race(entries: Sequence[Candidate]) -> Race:
+    return Race(entries, face(MODEL), FEEDS)
+
+
+def test_at_least_two_turns_whatever_the_budget() -> None:
+    told: list[tuple[int, int]] = []
+    found = race(candidates()).run(0.0, lambda done, total: told.append((done, total)))
+    assert told[-1] == (TURNS, TURNS)
+    for measured in found.values():
+        assert not measured.failed
+        assert 2 <= len(measured.turns_ms) <= 3
+        assert len(measured.calls_ms) >= 5 * len(measured.turns_ms)
+        assert measured.p50_ms is not None
+
+
+def test_one_that_does_not_open_says_why_and_the_others_go_on() -> None:
+    bad = broken()
+    found = race([bad, *candidates()]).run(0.0, lambda done, total: None)
+    assert "onnxruntime" in found[bad.id].failed
+    assert found[bad.id].turns_ms == []
+    assert all(found[c.id].turns_ms for c in candidates())
+
+
+def with_turns(**turns: list[float]) -> Race:
+    """A race in which these medians were measured."""
+    made = {
+        "float": Candidate(Artifact("openvino", "float", {}, MODEL), EngineConfig()),
+        "slow_float": Candidate(Artifact("onnxruntime", "float", {}, MODEL), EngineConfig()),
+        "int8": Candidate(Artifact("openvino", "int8", {}, MODEL), EngineConfig()),
+        "other": Candidate(Artifact("onnxruntime", "int8", {}, MODEL), EngineConfig()),
+    }
+    made = {key: each for key, each in made.items() if key in turns}
+    found = race(list(made.values()))
+    found.results = {c.id: Measurement(turns_ms=turns[key]) for key, c in made.items()}
+    return found
+
+
+def dropped(found: Race) -> set[str]:
+    found._drop_stragglers()
+    return {key for key, result in found.results.items() if result.dropped}
+
+
+def test_whoever_is_thirty_percent_behind_is_dropped() -> None:
+    found = with_turns(float=[2.0, 2.0], int8=[1.0, 1.0], other=[1.31, 1.4])
+    assert dropped(found) == {"onnxruntime/int8/t1"}
+    assert found.results["onnxruntime/int8/t1"].dropped == "1.31 times the fastest after 2 turns"
+
+
+def test_the_best_turn_counts_and_the_border_is_kept() -> None:
+    assert dropped(with_turns(float=[9.0], int8=[1.0, 1.0], other=[50.0, 1.3])) == set()
+
+
+def test_the_fastest_float_baseline_is_never_dropped_others_are() -> None:
+    found = with_turns(float=[5.0], slow_float=[6.0], int8=[1.0])
+    assert dropped(found) == {"onnxruntime/f32/t1"}
+
+
+def test_the_dropped_and_the_failed_set_no_pace() -> None:
+    found = with_turns(float=[2.0], int8=[0.1], other=[2.0])
+    found.results["openvino/int8/t1"].failed = "it stopped"
+    assert dropped(found) == set()
+
+
+def test_p99_turns_stop_when_it_would_take_too_long() -> None:
+    found = with_turns(float=[1e6])
+    found.earn_p99(["openvino/f32/t1"], 1.0, lambda done, total: pytest.fail("no turn was due"))
+
+
+def test_p99_is_earned_by_enough_calls() -> None:
+    one = candidates()[0]
+    found = race([one])
+    found.run(0.0, lambda done, total: None)
+    found.earn_p99([one.id], 30.0, lambda done, total: None)
+    assert found.results[one.id].p99_ms is not None
+    assert found._open == {}
+
+
+def test_outputs_are_those_of_the_model() -> None:
+    from edgebm.search.runner import Runner
+
+    with Runner(candidates()[0], face(MODEL)) as runner:
+        first = runner.run(FEEDS)
+        second = runner.run({"x": np.zeros((1, 8), np.float32)})
+    held = MODEL.graph.graph.initializers["w"].const_value
+    assert held is not None
+    np.testing.assert_allclose(first["y"], FEEDS["x"] @ held.numpy(), rtol=1e-5, atol=1e-6)
+    assert not second["y"].any(), "the first answer is the caller's own"
