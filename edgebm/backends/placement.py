@@ -111,6 +111,9 @@ class _Planner:
         return ""
 
     def _why_no_kernel(self, node: ir.Node) -> str:
+        if not _is_f32(node.outputs[0]):
+            kind = str(node.outputs[0].dtype).lower()
+            return f"it computes in {kind}; integer kernels work beside float32 only"
         if node.op_type == "Gemm" and not _is_plain(node):
             return "a Gemm with alpha, beta or transA set has no int8 kernel"
         weight = const(node.inputs[1])
@@ -138,7 +141,7 @@ class _Planner:
             joins -= wrong
 
     def _may_join(self, node: ir.Node) -> bool:
-        if self.ignored(node.name or "", node.op_type) or not is_float(node.outputs[0]):
+        if self.ignored(node.name or "", node.op_type) or not _is_f32(node.outputs[0]):
             return False
         operands = [v for v in node.inputs if is_float(v)]
         if any(const(v) is not None for v in operands) or len(set(operands)) < len(operands):
@@ -214,6 +217,10 @@ class _Planner:
         if len(uses) == 1 and not out.is_graph_output() and uses[0].node.op_type in ACTIVATIONS:
             return uses[0].node.outputs[0]
         return out
+
+
+def _is_f32(value: ir.Value) -> bool:
+    return value.dtype == ir.DataType.FLOAT
 
 
 def _is_plain(gemm: ir.Node) -> bool:

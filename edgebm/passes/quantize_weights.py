@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from pydantic import Field
 
 from edgebm.errors import PassError
@@ -57,10 +59,8 @@ class QuantizeWeights:
         weight = const(value)
         assert value is not None
         assert weight is not None
-        if node.op_type == "Gather" and weight.size < _SMALL_TABLE:
-            return f"the table has only {weight.size} elements"
-        if weight.ndim < 2:
-            return "the weight is a vector"
+        if reason := _why_not(node, weight):
+            return reason
         try:
             params = symmetric_params(weight, bits=self.bits, axis=channel_axis(node))
         except ValueError as cause:
@@ -71,3 +71,12 @@ class QuantizeWeights:
             value = set_const(node, index, weight, suffix="own")
         set_quant(value, params)
         return ""
+
+
+def _why_not(node: ir.Node, weight: NDArray[Any]) -> str:
+    """Why this weight stays in float, by its own shape and type."""
+    if weight.dtype != np.float32:
+        return f"the weight is {weight.dtype}; integer kernels work beside float32 only"
+    if node.op_type == "Gather" and weight.size < _SMALL_TABLE:
+        return f"the table has only {weight.size} elements"
+    return "the weight is a vector" if weight.ndim < 2 else ""

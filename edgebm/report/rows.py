@@ -15,7 +15,7 @@ NONE = "-"
 _KEYS = (
     *("name", "created_with", "host", "target", "recipe", "model", "data", "metric"),
     *("constraints", "constraints_met", "missed", "before", "after", "verdict"),
-    *("candidates", "layers", "skips", "steps", "warnings"),
+    *("candidates", "layers", "notes", "skips", "steps", "warnings"),
 )
 
 _RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}

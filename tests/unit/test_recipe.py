@@ -31,7 +31,12 @@ def test_recipes_that_come_along() -> None:
     assert list_recipes() == ["fp32", "int8"]
     int8, fp32 = load_recipe("int8"), load_recipe("fp32")
     kinds = [step.kind for step in int8.steps]
-    assert kinds == ["fold_batchnorm", "quantize_weights", "quantize_activations"]
+    assert kinds == [
+        "fold_batchnorm",
+        "smooth_activations",
+        "quantize_weights",
+        "quantize_activations",
+    ]
     assert int8.precisions == ("f32", "bf16")
     assert int8.subset_size == 300
     assert fp32.steps == ()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from graphs import nothing, quantized, random_model
+from graphs import nothing, parse, quantized, random_model
 
 from edgebm.backends.dialects import (
     EXACT,
@@ -245,6 +246,19 @@ def test_what_only_one_engine_can() -> None:
         "up": "onnxruntime has no int8 kernel for ConvTranspose"
     }
     assert names(planned(model, OPENVINO_CPU)) == {"up"}
+
+
+@each_engine
+def test_other_float_types_say_that_they_stay(dialect: Dialect) -> None:
+    weight = np.ones((8, 8), np.float16)
+    model = parse(
+        "g (float16[1,8] x) => (float16[1,8] y) { [a] h = MatMul(x, w)\n [b] y = MatMul(h, w) }",
+        w=weight,
+    )
+    plan = planned(model, dialect)
+    assert names(plan) == set()
+    why = "it computes in float16; integer kernels work beside float32 only"
+    assert plan.reasons == {"a": why, "b": why}
 
 
 @each_engine

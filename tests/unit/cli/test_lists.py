@@ -36,7 +36,7 @@ def test_unknown_target_is_an_edgebm_error() -> None:
 def test_recipes() -> None:
     assert "int8" in CliRunner().invoke(recipes, []).stdout
     text = CliRunner().invoke(recipes, ["int8"]).stdout
-    assert "- kind: quantize_activations, observer: mse" in text
+    assert "- kind: quantize_activations, observer: minmax" in text
     assert "subset_size: 300" in text
     plain = json.loads(CliRunner().invoke(recipes, ["fp32", "--json"]).stdout)
     assert plain["steps"] == []

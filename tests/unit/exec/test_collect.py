@@ -107,9 +107,7 @@ def test_a_graph_no_runtime_knows_is_a_backend_error() -> None:
 
 def test_plain_computes_what_the_qdq_nodes_say() -> None:
     """A simulation with 8 bits on both sides, free of this CPU's overflow."""
-    source = random_model(
-        "g (float[1,64] x) => (float[1,8] y) { y = MatMul(x, w) }", w=(64, 8)
-    )
+    source = random_model("g (float[1,64] x) => (float[1,8] y) { y = MatMul(x, w) }", w=(64, 8))
     dialect = cpu_dialects("onnxruntime", EXACT)[0]
     calibration = Listed([{"x": np.full((1, 64), v, np.float32)} for v in (0.0, 1.0)])
     lowered, _ = quantized(source, dialect, calibration=calibration)

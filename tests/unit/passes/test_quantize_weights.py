@@ -100,6 +100,16 @@ def test_every_reason_to_leave_it(
     assert annotated(after) == frozenset()
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("float16", np.float16), ("double", np.float64)])
+def test_other_float_types_stay(kind: str, dtype: type) -> None:
+    ctx = Context()
+    model = parse(
+        f"g ({kind}[2,6] x) => ({kind}[2,4] y) {{ y = MatMul(x, w) }}", w=np.ones((6, 4), dtype)
+    )
+    assert annotated(decided(model, ctx=ctx)) == frozenset()
+    assert ctx.skips[0].reason.startswith(f"the weight is {np.dtype(dtype).name};")
+
+
 def test_the_ignored_list() -> None:
     model = random_model(
         "g (float[2,6] x) => (float[2,6] y)"

@@ -103,7 +103,9 @@ def test_without_outliers_it_says_so() -> None:
     model = outlying(peaks=np.ones(16, np.float32), w=W2)
     after, reasons = smoothed(model)
     assert after.to_bytes() == model.to_bytes()
-    assert [reason.startswith("no channel of its input stands out") for reason in reasons] == [True]
+    assert [reason.startswith("no channel of its input stands out") for reason in reasons] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize("dead", ["activation", "weight"])

@@ -79,6 +79,7 @@ def test_page_holds_every_part(report: dict[str, Any]) -> None:
         report["data"]["sha256"],
         "AMD EPYC 7B13",
         "per_channel",
+        report["notes"][0],
         report["warnings"][0],
         "every limit is met",
     ):

@@ -21,7 +21,12 @@ MODEL = random_model("g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }")
 
 
 def candidate(
-    kind: str, *, runtime: str = "openvino", threads: int = 1, kb: int = 100, precision: str = "f32"
+    kind: str,
+    *,
+    runtime: str = "openvino",
+    threads: int = 1,
+    kb: int = 100,
+    precision: str = "f32",
 ) -> Candidate:
     artifact = Artifact(runtime, kind, {"model": bytes(kb * 1000)}, MODEL)
     return Candidate(artifact, EngineConfig(precision=precision, threads=threads))
@@ -223,7 +228,9 @@ def test_failed_and_dropped_candidates_keep_their_reason() -> None:
 
 def test_a_candidate_that_fails_on_the_samples_is_not_the_end() -> None:
     broken, good = candidate("int8"), candidate("int8", runtime="onnxruntime")
-    world = World([(FLOAT, timed(4.0), 90.0), (broken, timed(1.0), FAILS), (good, timed(2.0), 90.0)])
+    world = World(
+        [(FLOAT, timed(4.0), 90.0), (broken, timed(1.0), FAILS), (good, timed(2.0), 90.0)]
+    )
     choice = world.choose()
     assert choice.chosen.candidate is good
     assert statuses(choice)[broken.id] == "failed"
@@ -256,7 +263,9 @@ def test_a_dropped_candidate_can_still_be_the_one_that_keeps_the_limits() -> Non
 def test_where_nothing_is_timed_the_order_is_the_preference() -> None:
     first, second = candidate("int8"), candidate("int8", runtime="onnxruntime")
     nothing = Measurement()
-    choice = World([(first, nothing, 90.0), (second, nothing, 90.0), (FLOAT, nothing, 90.0)]).choose()
+    choice = World(
+        [(first, nothing, 90.0), (second, nothing, 90.0), (FLOAT, nothing, 90.0)]
+    ).choose()
     assert choice.chosen.candidate is first
     assert "not timed here" in choice.chosen.why
     assert {o.why for o in choice.outcomes if o is not choice.chosen} == {

@@ -54,7 +54,9 @@ def test_ignored_patterns(pattern: str) -> None:
 
 
 def test_ignored_patterns_that_match_nothing_are_all_listed() -> None:
-    with pytest.raises(UsageError, match=r"names nothing in the model: encodr\.\*, Convv") as caught:
+    with pytest.raises(
+        UsageError, match=r"names nothing in the model: encodr\.\*, Convv"
+    ) as caught:
         job(data=X, ignored=("encodr.*", "Relu", "Convv"))
     assert "--keep DIR" in caught.value.hint
 
@@ -126,9 +128,10 @@ def test_separate_evaluation_samples_leave_calibration_whole(tmp_path: Path) -> 
 
 def test_the_subset_size() -> None:
     assert len(job(data=X, subset_size=5).calibration) == 5
-    assert job(data=X, subset_size=5).calibration.digest() == job(
-        data=X, subset_size=5
-    ).calibration.digest()
+    assert (
+        job(data=X, subset_size=5).calibration.digest()
+        == job(data=X, subset_size=5).calibration.digest()
+    )
     many = np.zeros((500, 6), np.float32) + np.arange(500, dtype=np.float32)[:, None]
     assert len(job(data=many).calibration) == load_recipe("int8").subset_size
 

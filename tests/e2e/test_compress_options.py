@@ -1,0 +1,112 @@
+"""What the arguments of `edgebm.compress` do, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from graphs import outputs, random_model, sqnr_db
+from tiny_models import QUICK, RNG, X, small
+
+import edgebm
+from edgebm.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"max_latency_ms": -1.0},
+        {"max_drop": -0.5},
+        {"budget_s": 0.0},
+        {"subset_size": 0},
+        {"threads": [1, 0]},
+        {"target": []},
+        {"target": ["host", "host"]},
+        {"target": "raspberry-pi-5", "max_latency_ms": 5.0},
+        {"ignored": ["nothing_like_it"]},
+    ],
+    ids=str,
+)
+def test_arguments_that_make_no_sense(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        edgebm.compress(small(), data=X, **{**QUICK, **arguments})
+    assert caught.value.exit_code == 2
+
+
+def test_several_faults_come_together() -> None:
+    with pytest.raises(UsageError, match=r"max_size_mb .*; max_drop .*"):
+        edgebm.compress(small(), data=X, max_size_mb=-1.0, max_drop=-1.0)
+
+
+def test_labels_and_a_metric(tmp_path: Path) -> None:
+    model = small()
+    labels = np.array([outputs(model, {"x": row[None]})["y"].argmax() for row in X])
+    result = edgebm.compress(model, data=X, labels=labels, max_drop=50.0, **QUICK)
+    assert result.report["metric"]["name"] == "top1"
+    assert result.report["before"]["metric"] == 100.0
+    assert result.path is None
+    chosen = next(c for c in result.report["candidates"] if c["status"] == "chosen")
+    assert chosen["drop"] <= 50.0
+
+
+def test_a_program_judges() -> None:
+    seen: list[tuple[str, ...]] = []
+
+    def judge(run) -> float:  # type: ignore[no-untyped-def]
+        answer = run({"x": X[:1]})
+        seen.append(tuple(answer))
+        return float(answer["y"].shape[1])
+
+    result = edgebm.compress(small(), data=X, eval=judge, max_drop=0.0, **QUICK)
+    assert result.report["before"]["metric"] == 4.0
+    assert set(seen) == {("y",)}
+
+
+def test_ignored_layers_stay_float() -> None:
+    result = edgebm.compress(small(), data=X, ignored=["Gemm", "MatMul"], **QUICK)
+    assert all(c["precision"] in ("f32", "bf16") for c in result.report["candidates"])
+
+
+def test_keep_writes_the_graphs_of_each_stage(tmp_path: Path) -> None:
+    edgebm.compress(small(), data=X, keep=tmp_path / "stages", **QUICK)
+    names = sorted(p.name for p in (tmp_path / "stages").iterdir())
+    assert "imported.onnx" in names
+    assert any("onnxruntime-int8" in name for name in names)
+    for name in names:
+        onnx.checker.check_model(onnx.load(tmp_path / "stages" / name))
+
+
+def test_quantize_gives_a_plain_graph() -> None:
+    lowered = edgebm.quantize(small(), X)
+    kinds = {node.op_type for node in lowered.nodes()}
+    assert {"QuantizeLinear", "DequantizeLinear", "MatMul"} <= kinds
+    feeds = {"x": X[:1]}
+    assert sqnr_db(outputs(small(), feeds)["y"], outputs(lowered, feeds)["y"]) > 20
+
+
+def test_evaluate_scores_a_bundle_and_a_model_alike(tmp_path: Path) -> None:
+    model = small()
+    labels = np.array([outputs(model, {"x": row[None]})["y"].argmax() for row in X])
+    path, onnx_path = tmp_path / "m.edgebm", tmp_path / "m.onnx"
+    onnx_path.write_bytes(model.to_bytes())
+    edgebm.compress(str(onnx_path), data=X, recipe="fp32", out=path, **QUICK)
+    scores = [edgebm.evaluate(p, data=X, labels=labels) for p in (path, onnx_path)]
+    assert [score["value"] for score in scores] == [100.0, 100.0]
+    assert scores[0]["samples"] == 20
+
+
+def test_a_recurrent_model_passes_in_float_and_says_so() -> None:
+    model = random_model(
+        "g (float[6,1,8] x) => (float[6,1,1,12] y) { y = LSTM<hidden_size=12>(x, w, r, b) }",
+        w=(1, 48, 8),
+        r=(1, 48, 12),
+        b=(1, 96),
+    )
+    rows = [{"x": RNG.normal(size=(6, 1, 8)).astype(np.float32)} for _ in range(4)]
+    result = edgebm.compress(model, data=rows, **QUICK)
+    assert result.report["after"]["precision"] in ("f32", "bf16")
+    assert any("LSTM runs in float" in skip["reason"] for skip in result.report["skips"])
+    assert [layer["op"] for layer in result.report["layers"]] == ["LSTM"]

@@ -1,0 +1,69 @@
+"""Models of a few kilobytes, and samples for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from graphs import random_model
+
+from edgebm.ir.model import Model
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(24, 3, 16, 16)).astype(np.float32)
+IDS = RNG.integers(0, 200, (16, 12))
+X = RNG.normal(size=(20, 8)).astype(np.float32)
+QUICK: dict[str, Any] = {"threads": 1, "budget_s": 1.0}
+
+
+def cnn() -> Model:
+    return random_model(
+        """g (float[1,3,16,16] image) => (float[1,5] logits) {
+          c1 = Conv<pads=[1,1,1,1]>(image, w1, b1)
+          n1 = BatchNormalization(c1, g1, b2, m1, v1)
+          r1 = Relu(n1)
+          p1 = MaxPool<kernel_shape=[2,2], strides=[2,2]>(r1)
+          c2 = Conv<pads=[1,1,1,1]>(p1, w2)
+          r2 = Relu(c2)
+          s = Add(r2, p1)
+          p2 = GlobalAveragePool(s)
+          f = Flatten(p2)
+          logits = Gemm<transB=1>(f, w3, b3)
+        }""",
+        w1=(16, 3, 3, 3), b1=(16,), g1=(16,), b2=(16,), m1=(16,), v1=(16,),
+        w2=(16, 16, 3, 3), w3=(5, 16), b3=(5,),
+    )  # fmt: skip
+
+
+def transformer() -> Model:
+    return random_model(
+        """g (int64[1,seq] ids) => (float[1,seq,32] states) {
+          e = Gather(table, ids)
+          n = LayerNormalization<axis=-1>(e, gain, shift)
+          q = MatMul(n, wq)
+          k = MatMul(n, wk)
+          v = MatMul(n, wv)
+          t = Transpose<perm=[0,2,1]>(k)
+          a = MatMul(q, t)
+          p = Softmax<axis=-1>(a)
+          h = MatMul(p, v)
+          o = MatMul(h, wo)
+          r = Add(o, e)
+          u = MatMul(r, w1)
+          g = Relu(u)
+          d = MatMul(g, w2)
+          states = Add(d, r)
+        }""",
+        table=(200, 32), gain=(32,), shift=(32,), wq=(32, 32), wk=(32, 32), wv=(32, 32),
+        wo=(32, 32), w1=(32, 64), w2=(64, 32),
+    )  # fmt: skip
+
+
+def small() -> Model:
+    return random_model(
+        "g (float[1,8] x) => (float[1,4] y) { h = Gemm(x, w, b)\n r = Relu(h)\n"
+        " y = MatMul(r, u) }",
+        w=(8, 32),
+        b=(32,),
+        u=(32, 4),
+    )
