@@ -2,7 +2,9 @@
 
 The wheel's "light" graphs have every weight constant, so they are replaced: weights He-normal
 (He et al. 2015, arXiv:1502.01852), BatchNorm mean 0, variance 1, scale 1, other vectors 0.
-Prints a table of output SQNR against float on both runtimes.
+Prints the SQNR of the class scores against float on both runtimes, and of the probabilities
+behind the softmax. With such weights scores reach thousands and the softmax is a hard choice of
+one class: a score that moves by 1 % can move a probability by 1. So the scores are what counts.
 
     python benchmarks/zoo.py [--only squeezenet] [--samples 4]
 """
@@ -31,6 +33,7 @@ from edgebm.search.build import BUILD
 from edgebm.search.candidates import Artifact, Candidate, Face
 from edgebm.search.job import Options, prepare
 from edgebm.search.runner import Runner
+from edgebm.search.simulate import rank_grids
 from edgebm.search.target import Search
 from edgebm.spec import EngineConfig
 from edgebm.target import host_target
@@ -67,9 +70,19 @@ def _fresh(node: ir.Node, index: int, old: np.ndarray, rng: np.random.Generator)
     return old
 
 
-def sqnr_by_runtime(path: Path, samples: int, seed: int = 0) -> dict[str, float]:
-    """Worst output SQNR in dB of the INT8 artifact on each CPU runtime, against float."""
-    model = he_normal(import_model(path), seed)
+def with_scores(model: Model) -> Model:
+    """A copy whose first output is the input of the softmax at its end, if it has one."""
+    out = model.clone()
+    graph = out.graph.graph
+    last = graph.outputs[0].producer()
+    if last is not None and last.op_type == "Softmax" and last.inputs[0] is not None:
+        graph.outputs.insert(0, last.inputs[0])
+    return out
+
+
+def sqnr_by_runtime(path: Path, samples: int, seed: int = 0) -> dict[str, list[float]]:
+    """SQNR in dB of each output of the INT8 artifact on each CPU runtime, scores first."""
+    model = with_scores(he_normal(import_model(path), seed))
     specs = Face(*(tuple(side) for side in face(model)))
     rng = np.random.default_rng(seed)
     data = [
@@ -80,9 +93,10 @@ def sqnr_by_runtime(path: Path, samples: int, seed: int = 0) -> dict[str, float]
     job = prepare(model, load_recipe("int8"), Options(), data=data)
     search = Search(job, host_target(), lambda step, done, total: None)
     decided = search.passes()
+    grid = rank_grids(job, search.target, decided, lambda step, done, total: None)[0][0]
     found = {}
     for runtime in search.target.runtimes:
-        lowered, _ = lower(decided, cpu_dialects(runtime)[0], job.is_ignored)
+        lowered, _ = lower(decided, cpu_dialects(runtime, grid)[0], job.is_ignored)
         pair = [
             Candidate(
                 Artifact(runtime, kind, BUILD[runtime](graph), graph), EngineConfig(threads=2)
@@ -93,29 +107,30 @@ def sqnr_by_runtime(path: Path, samples: int, seed: int = 0) -> dict[str, float]
         for candidate in pair:
             with Runner(candidate, specs) as runner:
                 answers.append([runner.run(feeds) for feeds in data])
-        found[runtime] = min(
-            sqnr_db(
-                np.stack([a[s.name] for a in answers[0]]),
-                np.stack([a[s.name] for a in answers[1]]),
-            )
+        found[runtime] = [
+            sqnr_db(*(np.stack([a[s.name] for a in side]) for side in answers))
             for s in specs.outputs
-        )
+        ]
     return found
 
 
 def main() -> int:
-    """Print the table; exit 1 when a graph is below 20 dB."""
+    """Print the table; exit 1 when the scores of a graph are below 20 dB."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="part of a file name")
     parser.add_argument("--samples", type=int, default=4)
     arguments = parser.parse_args()
-    print("| graph | OpenVINO int8 | ONNX Runtime int8 | seconds |\n|---|---|---|---|")
+    print("| graph | OpenVINO int8: scores (softmax) | ONNX Runtime int8 | seconds |")
+    print("|---|---|---|---|", flush=True)
     worst = np.inf
     for path in graphs(arguments.only):
         start = time.perf_counter()
         found = sqnr_by_runtime(path, arguments.samples)
-        worst = min(worst, *found.values())
-        cells = " | ".join(f"{found[r]:.1f} dB" for r in ("openvino", "onnxruntime"))
+        worst = min(worst, *(values[0] for values in found.values()))
+        cells = " | ".join(
+            f"{values[0]:.1f} dB ({values[-1]:.1f})"
+            for values in (found["openvino"], found["onnxruntime"])
+        )
         print(f"| {path.stem} | {cells} | {time.perf_counter() - start:.0f} |", flush=True)
     return int(worst < 20.0)
 

@@ -1,7 +1,8 @@
 """Compress trained models, prove what it cost, and run them on edge devices.
 
 On a device: `session = edgebm.load("model.edgebm")`, then `session.run(x)`. This needs numpy and
-one vendor runtime. The names that make bundles are imported when first used.
+one vendor runtime. Every name but the errors is imported when first used, so that the command
+answers at once.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgebm.errors import EdgebmError
-from edgebm.runtime.session import Session, load
 
 if TYPE_CHECKING:
     from edgebm.pipeline import Result, compress, evaluate, quantize
+    from edgebm.runtime.session import Session, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,14 +27,16 @@ __all__ = [
     "load",
     "quantize",
 ]
-_HOST = frozenset({"Result", "compress", "evaluate", "quantize"})
+_MODULES = dict.fromkeys(("Result", "compress", "evaluate", "quantize"), "edgebm.pipeline")
+_MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOST:
-        return getattr(importlib.import_module("edgebm.pipeline"), name)
-    raise AttributeError(f"module 'edgebm' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'edgebm' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOST})
+    return sorted({*globals(), *_MODULES})

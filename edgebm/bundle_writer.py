@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from edgebm.runtime.npy import npy_bytes
 from edgebm.runtime.schema import parse_json, read_manifest
 from edgebm.spec import Manifest, Member
 
+_ELSEWHERE = "choose another folder"
 Arrays = Sequence[NDArray[Any]]
 
 
@@ -49,21 +50,31 @@ def write_bundle(
     return path
 
 
-def check_destination(path: Path, *, force: bool = False) -> None:
+def check_destination(path: Path, *, force: bool = False, inputs: Iterable[object] = ()) -> None:
     """Refuse an output path before hours of work, not after.
 
     Raises:
-        UsageError: it exists (without `force`), is a directory, or its folder is missing or not
-            writable.
+        UsageError: it exists (without `force`), is one of the files among `inputs` or a
+            directory, or its folder is missing or not writable.
     """
+    given = [Path(each) for each in inputs if isinstance(each, str | Path)]
+    if any(path.is_file() and each.exists() and path.samefile(each) for each in given):
+        raise UsageError(f"{path} is an input", hint="give the bundle a name of its own")
     if path.is_dir():
         raise UsageError(f"{path} is a directory", hint="name a file, such as model.edgebm")
     if path.exists() and not force:
         raise UsageError(f"{path} exists", hint="use --force to replace it")
     if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist")
+        raise UsageError(f"the folder {path.parent} does not exist", hint="make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"the folder {path.parent} is not writable")
+        raise UsageError(f"the folder {path.parent} is not writable", hint=_ELSEWHERE)
+    try:
+        # Some file systems tell only when it is tried.
+        tempfile.TemporaryFile(prefix=f".{path.name[:40]}.", dir=path.parent).close()
+    except OSError as cause:
+        raise UsageError(
+            f"no file can be made in {path.parent}: {cause.strerror}", hint=_ELSEWHERE
+        ) from cause
 
 
 def golden_members(inputs: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[str, bytes]:
@@ -87,7 +98,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
     except OSError as cause:
-        raise UsageError(f"{path} cannot be written: {cause}") from cause
+        raise UsageError(f"{path} cannot be written: {cause}", hint=_ELSEWHERE) from cause
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -101,5 +112,5 @@ def _write_atomically(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         if isinstance(cause, OSError):
-            raise UsageError(f"{path} cannot be written: {cause}") from cause
+            raise UsageError(f"{path} cannot be written: {cause}", hint=_ELSEWHERE) from cause
         raise

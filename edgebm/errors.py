@@ -79,14 +79,17 @@ class UsageError(EdgebmError, ValueError):
 
 
 class _FileFaults(EdgebmError, ValueError):
-    """One or more faults in a YAML file, each with its own line."""
+    """One or more faults in a YAML file, each with its own line; 0 where no file is meant."""
 
     exit_code = 2
 
     def __init__(
         self, path: str, faults: Sequence[tuple[int, str, str]], *, hint: str = ""
     ) -> None:
-        lines = [f"{path}:{line}: {where}: {what}" for line, where, what in faults]
+        lines = [
+            f"{path}:{line}: {where}: {what}" if line else f"{where} {path}: {what}"
+            for line, where, what in faults
+        ]
         super().__init__("\n".join(lines), hint=hint)
         self.faults = tuple(faults)
 

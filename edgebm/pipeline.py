@@ -20,7 +20,7 @@ from edgebm.search.choose import Limits
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.job import Options, Progress, prepare
 from edgebm.search.shapes import ShapeLists
-from edgebm.search.target import Search
+from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
 
 __all__ = ["Result", "compress", "evaluate", "quantize"]
@@ -99,7 +99,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         EdgebmError: see `edgebm.errors`; nothing is written then.
     """
     if out is not None:
-        check_destination(Path(out), force=force)
+        check_destination(Path(out), force=force, inputs=(model, data, eval))
     targets = [load_target(t) for t in _listed(target)]
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
@@ -114,6 +114,8 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         limits=Limits(max_latency_ms, max_size_mb),
     )
     _check_options(options, targets)
+    for each in targets:
+        check_buildable(each)
     report_progress = progress or _quiet
     report_progress("import", 0, 1)
     imported = import_model(model)
@@ -201,7 +203,9 @@ def _quiet(step: str, done: int, total: int) -> None:
 def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
     listed = [target] if isinstance(target, str | Path) else list(target)
     if not listed or len(set(map(str, listed))) < len(listed):
-        raise UsageError("give at least one target, and each only once")
+        raise UsageError(
+            "give at least one target, and each only once", hint="leave out what is doubled"
+        )
     return listed
 
 
@@ -224,4 +228,4 @@ def _check_options(options: Options, targets: Sequence[Target]) -> None:
     if limits.max_latency_ms is not None and not all(t.is_host for t in targets):
         faults.append("max_latency_ms can be kept for the target host only: others are not timed")
     if faults:
-        raise UsageError("; ".join(faults))
+        raise UsageError("; ".join(faults), hint="docs/compress.md tells what each limit means")

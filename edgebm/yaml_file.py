@@ -53,11 +53,11 @@ class YamlKind(Generic[T]):
             if path.is_file():
                 return path
             what = "is a folder" if path.is_dir() else "there is no such file"
-            raise self.error(text, [(1, self.word, what)], hint=self._offer(path.stem))
+            raise self.error(text, [(0, self.word, what)], hint=self._offer(path.stem))
         if text in self.names():
             return self._home() / f"{text}.yaml"
         what = f"there is no {self.word} of this name"
-        raise self.error(text or "''", [(1, self.word, what)], hint=self._offer(text))
+        raise self.error(text or "''", [(0, self.word, what)], hint=self._offer(text))
 
     def load(self, path: Path) -> T:
         """Read and check a file.

@@ -40,7 +40,8 @@ class Dialect:
     `requantize_carried` says whether a carrier needs Q/DQ on both sides. `int32_bias` says
     whether a bias must be an integer for the kernel to be taken. `attention` says whether
     products of two activations are quantized, `stacked_weights` whether a MatMul by a constant
-    stack of matrices is. `grid` holds the bits that its kernels take.
+    stack of matrices is, `grouped_adds` whether an Add behind a grouped Conv is. `grid` holds
+    the bits that its kernels take.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dialect:
     int32_bias: bool = False
     attention: bool = False
     stacked_weights: bool = True
+    grouped_adds: bool = True
     grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:
@@ -82,6 +84,8 @@ OPENVINO_CPU = Dialect(
     signed_activations=False,
     computes=MATMULS,
     joins=frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"}),
+    # Fused into the convolution it ends the process: illegal instruction, 2026.4 on AVX2.
+    grouped_adds=False,
 )
 _CPU = {d.runtime: d for d in (ONNXRUNTIME_CPU, OPENVINO_CPU)}
 

@@ -146,6 +146,9 @@ class _Planner:
         operands = [v for v in node.inputs if is_float(v)]
         if any(const(v) is not None for v in operands) or len(set(operands)) < len(operands):
             return False
+        grouped = any(_is_grouped(self._layer_before(v)) for v in operands)
+        if node.op_type == "Add" and grouped and not self.dialect.grouped_adds:
+            return False
         needed = [*(self._source(v) for v in operands), self._tail(node)]
         return not self.decided or all(range_of(v) is not None for v in needed)
 
@@ -159,10 +162,12 @@ class _Planner:
             u is not None and (u in self.integer or u in joins) for u in users
         )
 
+    def _layer_before(self, value: ir.Value | None) -> ir.Node | None:
+        """What computes `value`, looking through carriers and a fused activation."""
+        return _unfused(self._source(value).producer())
+
     def _is_integer(self, producer: ir.Node | None, joins: set[ir.Node]) -> bool:
-        if producer is not None and producer.op_type in ACTIVATIONS:
-            before = producer.inputs[0]
-            producer = None if before is None else before.producer()
+        producer = _unfused(producer)
         return producer is not None and (producer in self.integer or producer in joins)
 
     def _users(self, value: ir.Value) -> Iterator[ir.Node | None]:
@@ -217,6 +222,22 @@ class _Planner:
         if len(uses) == 1 and not out.is_graph_output() and uses[0].node.op_type in ACTIVATIONS:
             return uses[0].node.outputs[0]
         return out
+
+
+def _unfused(producer: ir.Node | None) -> ir.Node | None:
+    """The node in front of a ReLU or Clip; any other node itself."""
+    if producer is None or producer.op_type not in ACTIVATIONS:
+        return producer
+    before = producer.inputs[0]
+    return None if before is None else before.producer()
+
+
+def _is_grouped(node: ir.Node | None) -> bool:
+    """Whether this is a Conv in groups of more than one channel."""
+    if node is None or node.op_type != "Conv" or node.attributes.get_int("group", 1) == 1:
+        return False
+    weight = const(node.inputs[1])
+    return weight is not None and weight.shape[1] > 1
 
 
 def _is_f32(value: ir.Value) -> bool:

@@ -37,7 +37,12 @@ def check_arguments(
         *source_faults("MODEL", model, folders=False),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
-        *output_faults(out, option="--out", force=options["force"]),
+        *output_faults(
+            out,
+            option="--out",
+            force=options["force"],
+            inputs=(model, options["data"], options["evaluation"], options["recipe"]),
+        ),
         *_keep_faults(options["keep"]),
         *_number_faults(options),
         *faults,
@@ -45,15 +50,17 @@ def check_arguments(
     errors = _yaml_faults(options["recipe"], options["targets"])
     if errors and len(errors) + len(faults) == 1:
         raise errors[0]
-    faults += [str(error) for error in errors]
+    faults += [line for error in errors for line in str(error).splitlines()]
     if faults:
-        raise usage_error(faults)
+        raise usage_error(faults, hints=[error.hint for error in errors])
     return shapes
 
 
-def usage_error(faults: Sequence[str], name: str = "compress") -> UsageError:
+def usage_error(
+    faults: Sequence[str], name: str = "compress", hints: Sequence[str] = ()
+) -> UsageError:
     """One error for all `faults` of the command `name`."""
-    hint = f"see 'edgebm {name} --help'"
+    hint = "; ".join(dict.fromkeys([*hints, f"see 'edgebm {name} --help'"]))
     if len(faults) == 1:
         return UsageError(faults[0], hint=hint)
     text = "".join(f"\n  - {fault}" for fault in faults)

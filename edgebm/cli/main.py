@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from edgebm.cli.output import emit_json
-from edgebm.errors import BackendUnavailable, EdgebmError, UsageError
+from edgebm.errors import BackendUnavailable, EdgebmError, ResourceError, UsageError
 
 Table = Mapping[str, tuple[str, str]]
 
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (without the program's name) and returns its exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args:
-        click.echo(cli.get_help(click.Context(cli, info_name="edgebm")), err=True)
+        click.echo(cli.get_help(cli.make_context("edgebm", [], resilient_parsing=True)), err=True)
         return 2
     options = args[: args.index("--")] if "--" in args else args
     with_traceback = "--traceback" in options
@@ -201,6 +201,15 @@ def _known(error: Exception) -> EdgebmError:
                 f"this command needs the package '{root}', which is not installed",
                 hint=f'pip install "edgebm[{_EXTRAS[root]}]"',
             )
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return UsageError(
+            f"{where}{error.strerror}", hint="check the path, its permissions and the free space"
+        )
+    if isinstance(error, MemoryError):
+        return ResourceError(
+            "out of memory", hint="close other programs, or give fewer or smaller samples"
+        )
     unexpected = EdgebmError(
         f"unexpected {type(error).__name__}: {error}", hint="run again with --traceback"
     )

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,8 +44,26 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
-def output_faults(path: Path, *, option: str, force: bool) -> list[str]:
-    """Why a file cannot be written at `path`; one sentence each, empty if it can."""
+def output_faults(
+    path: Path, *, option: str, force: bool, inputs: Iterable[object] = ()
+) -> list[str]:
+    """Why a file cannot be written at `path`; one sentence each, empty if it can.
+
+    `inputs` are files that the command reads; not even `force` replaces one of them.
+    """
+    try:
+        if any(isinstance(each, str | Path) and _same(path, Path(each)) for each in inputs):
+            return [f"{option} {path} is an input of this command; give another name"]
+        return _place_faults(path, option=option, force=force)
+    except OSError as cause:  # a name that is too long, say
+        return [f"{option} {path}: {cause.strerror}"]
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.is_file() and other.exists() and path.samefile(other)
+
+
+def _place_faults(path: Path, *, option: str, force: bool) -> list[str]:
     if path.is_dir():
         return [f"{option} {path} is a folder; give the name of a file in it"]
     if path.exists() and not force:
@@ -59,16 +77,20 @@ def output_faults(path: Path, *, option: str, force: bool) -> list[str]:
     return []
 
 
+def refuse(faults: Sequence[str], hint: str = "choose another place with --out") -> None:
+    """Raise `faults`, if there are any, as one UsageError."""
+    if faults:
+        raise UsageError("; ".join(faults), hint=hint)
+
+
 def write_file(path: Path, content: bytes, *, force: bool = False, option: str = "--out") -> None:
     """Writes `content` to `path` in one step: a reader sees the old file or the new one.
 
     Raises:
         UsageError: `path` exists and `force` is not given, or it cannot be written.
     """
-    faults = output_faults(path, option=option, force=force)
-    if faults:
-        raise UsageError("; ".join(faults))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    refuse(output_faults(path, option=option, force=force))
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:

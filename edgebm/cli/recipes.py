@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
+import yaml
 
 from edgebm.cli.output import emit_json, json_option
-from edgebm.cli.targets import facts_text
 from edgebm.recipe import list_recipes, load_recipe
 
 
@@ -22,7 +22,8 @@ def command(name: str | None, as_json: bool) -> None:
         if as_json:
             emit_json(values)
         else:
-            click.echo(facts_text({k: v for k, v in values.items() if v is not None}))
+            known = {key: value for key, value in values.items() if value is not None}
+            click.echo(yaml.safe_dump(known, sort_keys=False, width=1000), nl=False)
         return
     found = {each: load_recipe(each) for each in list_recipes()}
     if as_json:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgebm.cli.output import emit_json, json_option, write_file
+from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
 from edgebm.errors import UsageError
 from edgebm.report.rows import Report, check_report, comparison_rows
 from edgebm.runtime.bundle import read_bundle
@@ -41,17 +41,22 @@ def command(
 
     With OTHER, a second bundle, the two are compared and no page is written.
     """
+    page = out if out is not None else Path("report.html")
+    if other is None:
+        refuse(output_faults(page, option="--out", force=force, inputs=(bundle,)))
     report = read_report(bundle)
     if other is not None:
         if out is not None or show:
-            raise UsageError("--out and --open are for the report of one bundle")
+            raise UsageError(
+                "--out and --open are for the report of one bundle",
+                hint="leave them out, or name one bundle",
+            )
         _compare((bundle, report), (other, read_report(other)), as_json=as_json)
         return
 
     from edgebm.report.html import render_html
     from edgebm.report.table import print_candidates, print_summary, stdout_console
 
-    page = out if out is not None else Path("report.html")
     write_file(page, render_html(report).encode(), force=force)
     if as_json:
         emit_json({"page": page, **report})

@@ -12,9 +12,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.cli.output import emit_json, json_option, output_faults, write_file
+from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
 from edgebm.cli.text import table
-from edgebm.errors import DataError, UsageError
+from edgebm.errors import DataError
 from edgebm.runtime.npy import npz_bytes
 from edgebm.runtime.session import Session, load
 from edgebm.spec import TensorSpec
@@ -28,6 +28,7 @@ Examples:
 """
 # Longer outputs are given as figures only; -o has every value.
 _PRINTED_VALUES = 1000
+_WRITE_ONE = "write it with np.savez('input.npz', **{'input name': array})"
 
 
 @click.command(epilog=EXAMPLE)
@@ -60,8 +61,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Run BUNDLE on the arrays of a file and print or write the outputs."""
-    if out is not None and (faults := output_faults(out, option="--out", force=force)):
-        raise UsageError("; ".join(faults))
+    if out is not None:
+        refuse(output_faults(out, option="--out", force=force, inputs=(bundle, source)))
     with load(bundle, target=target, threads=threads) as session:
         feeds, stacked = split(read_arrays(source, session.inputs), session.inputs)
         start = time.perf_counter()
@@ -90,10 +91,16 @@ def read_arrays(source: Path, specs: Sequence[TensorSpec]) -> Arrays:
     try:
         loaded = np.load(io.BytesIO(source.read_bytes()), allow_pickle=False)
         arrays = {"arr_0": loaded} if isinstance(loaded, np.ndarray) else dict(loaded.items())
-    except Exception as cause:  # zipfile, zlib and numpy each have errors of their own
+    except OSError as cause:
         raise DataError(
-            f"{source} cannot be read as .npy or .npz: {cause}",
-            hint="np.savez('input.npz', **{'input name': array})",
+            f"{source} cannot be read: {cause.strerror or cause}", hint=_WRITE_ONE
+        ) from cause
+    except Exception as cause:  # zipfile, zlib and numpy each have errors of their own
+        # numpy's own words about pickles tell the reader to trust the file.
+        objects = "allow_pickle" in str(cause)
+        why = "it holds no plain numeric arrays" if objects else str(cause)
+        raise DataError(
+            f"{source} cannot be read as .npy or .npz: {why}", hint=_WRITE_ONE
         ) from cause
     if "labels" not in {spec.name for spec in specs}:
         arrays.pop("labels", None)

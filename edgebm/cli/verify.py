@@ -61,6 +61,8 @@ def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> Non
         )
     else:
         click.echo(_text(opened, verdicts))
+        if exit_code:
+            _explain(verdicts)
     ctx.exit(exit_code)
 
 
@@ -92,6 +94,16 @@ def overall(verdicts: list[Verdict]) -> int:
     if any(verdict.status == "passed" for verdict in verdicts):
         return 0
     return max(verdict.exit_code for verdict in verdicts)
+
+
+def _explain(verdicts: list[Verdict]) -> None:
+    failed = [verdict.variant for verdict in verdicts if verdict.status == "failed"]
+    if failed:
+        click.echo(f"error: failed here: {', '.join(failed)}", err=True)
+        click.echo("hint:  compress again for this device; do not use the bundle here", err=True)
+    else:
+        click.echo("error: no variant can run here, so nothing was proved", err=True)
+        click.echo("hint:  verify it on the device that it was made for", err=True)
 
 
 def _text(bundle: Bundle, verdicts: list[Verdict]) -> str:

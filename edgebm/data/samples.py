@@ -75,7 +75,7 @@ class Samples:
         """Array [samples, ...], or None. Read from the source each time.
 
         Raises:
-            DataError: the labels have different shapes.
+            DataError: the labels have different shapes, or hold NaN or infinity.
         """
         if not self.has_labels:
             return None
@@ -86,7 +86,10 @@ class Samples:
                 f"{self.source}: the labels have different shapes: {sorted(shapes)}",
                 hint="pad the labels to one shape",
             )
-        return np.stack(rows)
+        labels = np.stack(rows)
+        if what := non_finite(labels):
+            raise DataError(f"{self.source}: labels hold {what}", hint=_MEND)
+        return labels
 
     def split(self, holdout_fraction: float = 0.2) -> tuple[Samples, Samples]:
         """Calibration samples, and the last `holdout_fraction` of the set for evaluation.

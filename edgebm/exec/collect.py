@@ -56,7 +56,8 @@ class FloatRunner:
             got = self._session.run(self._fetch, dict(feeds)) if self._fetch else []
         except Exception as cause:
             raise DataError(
-                f"onnxruntime {ort.__version__} does not run the model on a sample: {cause}"
+                f"onnxruntime {ort.__version__} does not run the model on a sample: {cause}",
+                hint="run the uncompressed model on this sample with onnxruntime first",
             ) from cause
         named = dict(zip(self._fetch, got, strict=True))
         return {**named, **{name: feeds[name] for name in self._passed}}

@@ -30,7 +30,13 @@ def read_onnx(path: Path) -> Model:
     except FileNotFoundError as cause:
         raise ModelError(f"no such model file: {path}", hint=_EXPORT_HINT) from cause
     except OSError as cause:
-        raise ModelError(f"{path} cannot be read: {cause.strerror or cause}") from cause
+        raise ModelError(
+            f"{path} cannot be read: {cause.strerror or cause}", hint="check its permissions"
+        ) from cause
+    if path.suffix == ".py":
+        raise ModelError(
+            f"{path} is a Python file", hint=f"name its function that makes the model: {path}:NAME"
+        )
     if looks := _looks_like(data):
         what, hint = looks
         raise ModelError(f"{path} is not an ONNX model: {what}", hint=hint)
@@ -154,6 +160,10 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
     ]
     if data[4:8] == b"TFL3":
         return "it is a TensorFlow Lite model", "convert the original model to ONNX"
+    if data[30:43] == b"manifest.json":
+        return "it is an edgebm bundle", "give the model that it was made from"
+    if data.startswith(b"PK\x03\x04") and b".npy" in data[30:256]:
+        return "it is a NumPy .npz file", "samples are given with -d"
     for magic, what, hint in kinds:
         if data.startswith(magic):
             return what, hint

@@ -49,7 +49,8 @@ def _find(module_name: str, function_name: str) -> Callable[[], Any]:
         )
     except Exception as cause:
         raise ModelError(
-            f"{module_name} cannot be imported: {type(cause).__name__}: {cause}"
+            f"{module_name} cannot be imported: {type(cause).__name__}: {cause}",
+            hint=_import_hint(cause),
         ) from cause
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -58,6 +59,14 @@ def _find(module_name: str, function_name: str) -> Callable[[], Any]:
             hint="the function takes no arguments and returns (module, example_inputs)",
         )
     return function  # type: ignore[no-any-return]
+
+
+def _import_hint(cause: Exception) -> str:
+    if not isinstance(cause, ModuleNotFoundError):
+        return "the fault lies in that file: import it in Python to see where"
+    if (cause.name or "").partition(".")[0] == "torch":
+        return "pip install 'edgebm[train]'"
+    return "run from the folder of that module, or write path/file.py:function"
 
 
 def _load(module_name: str) -> ModuleType:

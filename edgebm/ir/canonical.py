@@ -84,7 +84,10 @@ def _lift_weights(graph: ir.Graph) -> None:
     """Old files list every weight among the inputs as well."""
     kept = [value for value in graph.inputs if not value.is_initializer()]
     if not kept:
-        raise UnsupportedModel("the model has no input that is not a constant")
+        raise UnsupportedModel(
+            "the model has no input that is not a constant",
+            hint="export it with the inputs that it gets on the device",
+        )
     if len(kept) != len(graph.inputs):
         graph.inputs.clear()
         graph.inputs.extend(kept)

@@ -221,7 +221,9 @@ def _label(node: ir.Node) -> str:
 def _refuse(model: Model, faults: list[str]) -> None:
     if faults:
         raise UnsupportedModel(
-            _listed(model, "cannot be compressed", faults), details={"faults": faults}
+            _listed(model, "cannot be compressed", faults),
+            hint="mend or replace these in the original model and export it again",
+            details={"faults": faults},
         )
 
 

@@ -151,7 +151,7 @@ class Face:
                 return f"{layout} is expected: x.transpose{order} fits"
         if self._fits(spec.shape, (1, *shape)):
             return "the batch axis is missing: x[None] fits"
-        return ""
+        return "an empty array has no answer" if 0 in shape else ""
 
 
 def raise_faults(faults: Sequence[_Fault]) -> None:
@@ -222,7 +222,8 @@ def _finite_fault(spec: TensorSpec, array: NDArray[Any]) -> list[_Fault]:
         f"the first at {list(first)}"
     )
     details = {"input": spec.name, "count": count, "first": first}
-    return [_Fault(InputNonFinite, message, "", details)]
+    hint = "look at what makes the input: a missing value, a division by zero"
+    return [_Fault(InputNonFinite, message, hint, details)]
 
 
 def _range_fault(spec: TensorSpec, array: NDArray[Any], limit: int) -> list[_Fault]:
@@ -236,4 +237,5 @@ def _range_fault(spec: TensorSpec, array: NDArray[Any], limit: int) -> list[_Fau
         f"the first is {int(array[first])} at {list(first)}"
     )
     details = {"input": spec.name, "count": count, "first": first, "limit": limit}
-    return [_Fault(InputRange, message, "", details)]
+    hint = "it may come from another tokenizer or vocabulary"
+    return [_Fault(InputRange, message, hint, details)]

@@ -145,7 +145,9 @@ class Chooser:
             if other.status:
                 continue
             other.score = other.score or self._scores.get(other.candidate.answers_id)
-            other.status = "dropped" if other.measured.dropped else "slower"
+            untimed = other.measured.p50_ms is None
+            other.status = "not_measured" if untimed else "slower"
+            other.status = "dropped" if other.measured.dropped else other.status
             other.why = other.measured.dropped or _behind(other, chosen)
 
     def _least_bad(self, ranked: Sequence[Outcome], baseline: Outcome) -> Outcome:

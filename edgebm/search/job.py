@@ -15,6 +15,7 @@ from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import Samples, open_samples
 from edgebm.errors import DataError, UsageError
 from edgebm.ir.face import face as face_of
+from edgebm.ir.indices import index_limits
 from edgebm.ir.model import Model
 from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
@@ -113,6 +114,7 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
         job.calibration = calibration.subset(size, options.seed)
+    _check_indices(job)
     warnings += [*calibration.warnings, *(separate.warnings if separate else [])]
     return job
 
@@ -204,6 +206,25 @@ def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
             f"--ignored names nothing in the model: {', '.join(lost)}",
             hint="give node names, patterns such as 'encoder.*', or op types such as Conv; "
             "'edgebm compress --keep DIR' writes the graph with its node names",
+        )
+
+
+def _check_indices(job: Job) -> None:
+    """Row numbers outside their table: a runtime answers with rows that are not there."""
+    limits = index_limits(job.model)
+    faults = []
+    for samples in (job.calibration, job.evaluation) if limits else ():
+        for name, limit in limits.items():
+            low, high = samples.scan().ranges.get(name, (0, 0))
+            if low < 0 or high >= limit:
+                faults.append(
+                    f"{samples.source}: input '{name}' has indices from {low:.0f} to {high:.0f}, "
+                    f"its table the rows 0 to {limit - 1}"
+                )
+    if faults:
+        raise DataError(
+            "; ".join(dict.fromkeys(faults)),
+            hint="the samples may come from another tokenizer or vocabulary",
         )
 
 

@@ -53,10 +53,17 @@ class Race:
     """Candidates on the same sample, timed in turns until each has 12 or time is over."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], face: Face, feeds: Mapping[str, NDArray[Any]]
+        self,
+        candidates: Sequence[Candidate],
+        face: Face,
+        feeds: Mapping[str, NDArray[Any]],
+        failed: Mapping[str, str],
     ) -> None:
+        """`failed` holds what is known not to run, by `Candidate.answers_id`, and why."""
         self.candidates, self.face, self.feeds = list(candidates), face, feeds
-        self.results = {c.id: Measurement() for c in self.candidates}
+        self.results = {
+            c.id: Measurement(failed=failed.get(c.answers_id, "")) for c in self.candidates
+        }
         total = sum(2 * c.artifact.size_bytes for c in self.candidates)
         self._keep_open = total <= _OPEN_BYTES
         self._open: dict[str, Runner] = {}

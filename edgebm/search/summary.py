@@ -81,6 +81,8 @@ def verdict(choice: Choice) -> str:
     size = choice.baseline.candidate.artifact.size_bytes / max(1, chosen.artifact.size_bytes)
     if choice.missed:
         return f"No candidate keeps every limit; the closest is {chosen.id}."
+    if all(outcome.candidate.is_float_baseline for outcome in choice.outcomes):
+        return f"{chosen.id} was taken; the recipe leaves the model as it is."
     if chosen.is_float_baseline:
         return f"Nothing beats the float model: {chosen.id} is the fastest that keeps the limits."
     what = f"{chosen.id} keeps the limits"
@@ -134,10 +136,13 @@ def _named(found: Found, missed: str) -> str:
 
 def _target_dict(found: Found) -> dict[str, Any]:
     choice = found.choice
+    before = side_dict(choice.baseline, _memory(found, choice.baseline))
+    if found.judge.is_relative:
+        before["metric"] = None  # the float model is the measure itself
     return {
         "verdict": verdict(choice),
-        "before": side_dict(choice.baseline, found.memory.get(choice.baseline.candidate.id)),
-        "after": side_dict(choice.chosen, found.memory.get(choice.chosen.candidate.id)),
+        "before": before,
+        "after": side_dict(choice.chosen, _memory(found, choice.chosen)),
         "candidates": [
             candidate_dict(o, choice.baseline, found.judge, found.layers.get(o.candidate.id, {}))
             for o in choice.outcomes
@@ -147,6 +152,11 @@ def _target_dict(found: Found) -> dict[str, Any]:
         "skips": [asdict(skip) for skip in found.skips],
         "steps": [{"name": key, "seconds": spent} for key, spent in found.seconds.items()],
     }
+
+
+def _memory(found: Found, outcome: Outcome) -> float | None:
+    """Peak memory in MiB; another CPU's is not this one's."""
+    return found.memory.get(outcome.candidate.answers_id) if found.target.is_host else None
 
 
 def _layer_dicts(found: Found) -> list[dict[str, Any]]:

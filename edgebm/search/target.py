@@ -21,10 +21,10 @@ from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candid
 from edgebm.search.choose import Choice, Chooser, Outcome
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
-from edgebm.search.memory import peak_memory_mib
 from edgebm.search.race import Measurement, Race
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import compare_layers, provable, rank_grids
+from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 T = TypeVar("T")
@@ -51,15 +51,24 @@ class Found:
         return provable(self.choice.chosen.candidate, self.target)
 
 
+def check_buildable(target: Target) -> None:
+    """Refuse a target that nothing can be built for.
+
+    Raises:
+        BackendUnavailable: it needs TensorRT.
+    """
+    if "tensorrt" in target.runtimes:
+        raise BackendUnavailable(
+            f"{target.name} needs TensorRT, which this version of edgebm does not build for",
+            hint="CPU targets work: 'edgebm targets' lists them",
+        )
+
+
 class Search:
     """The stages for one target, in order; `seconds` records what each took."""
 
     def __init__(self, job: Job, target: Target, progress: Progress) -> None:
-        if "tensorrt" in target.runtimes:
-            raise BackendUnavailable(
-                f"{target.name} needs TensorRT, which this version of edgebm does not build for",
-                hint="CPU targets work: 'edgebm targets' lists them",
-            )
+        check_buildable(target)
         self.job, self.target, self.progress = job, target, progress
         self.seconds: dict[str, float] = {}
         self.skips: list[Skip] = []
@@ -76,7 +85,9 @@ class Search:
         grids = self._timed("choose grid", lambda: self._rank_grids(decided))
         artifacts = self._timed("build", lambda: self._build(decided, grids))
         candidates = self._candidates(artifacts)
-        race = Race(candidates, self.job.face, self.job.sample())
+        trials = self._timed("try out", lambda: self._try_out(candidates))
+        failed = {key: trial.failed for key, trial in trials.items() if trial.failed}
+        race = Race(candidates, self.job.face, self.job.sample(), failed)
         measured = self._timed("measure", lambda: self._measure(race, candidates))
         with ExitStack() as stack:
             reference = stack.enter_context(self._reference(candidates, measured))
@@ -87,6 +98,7 @@ class Search:
             ids = [choice.chosen.candidate.id, choice.baseline.candidate.id]
             self._timed("measure p99", lambda: self._p99(race)(*ids))
         found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds)
+        found.memory = {key: trial.peak_mib for key, trial in trials.items()}
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice.chosen))
         self._inspect(found)
@@ -162,9 +174,23 @@ class Search:
             static_shapes=self.job.static_shapes(),
         )
 
+    def _try_out(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
+        """Every artifact that runs here, once, by `Candidate.answers_id`."""
+        runnable = {
+            c.answers_id: c
+            for c in reversed(candidates)  # so that the first thread count stays
+            if provable(c, self.target) is c
+        }
+        trials = {}
+        for done, (key, candidate) in enumerate(runnable.items()):
+            self.progress("try out", done, len(runnable))
+            trials[key] = try_out(candidate, self.job.face, self.job.sample())
+        self.progress("try out", len(runnable), len(runnable))
+        return trials
+
     def _measure(self, race: Race, candidates: Sequence[Candidate]) -> dict[str, Measurement]:
         if not self.target.is_host:
-            return {candidate.id: Measurement() for candidate in candidates}
+            return race.results
         budget = self.job.options.budget_s
         return race.run(budget, lambda done, total: self.progress("measure", done, total))
 
@@ -206,10 +232,6 @@ class Search:
         both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
         for key, candidate in both.items():
             found.layers[key] = _executed(candidate, self.job.face)
-            if self.target.is_host:
-                self.progress("measure memory", len(found.memory), len(both))
-                found.memory[key] = peak_memory_mib(candidate, self.job.face, self.job.sample())
-        self.progress("measure memory", len(both), len(both))
         chosen = found.choice.chosen.candidate
         meant = sum(op in MATMULS for op in _ops(chosen.artifact))
         runs = found.layers[chosen.id].get("int8", 0)

@@ -214,6 +214,22 @@ CASES = {
         w2=(8, 8, 1, 1),
         w3=(16, 24, 1, 1),
     ),
+    # OpenVINO dies of an illegal instruction when this Add runs in int8 on a CPU with AVX2 only.
+    "residual behind a grouped convolution": case(
+        """(float[1,16,8,8] x) => (float[1,8] y) <int64[2] axes = {2, 3}> {
+          a = Conv(x, w1)
+          b = Relu(a)
+          c = Conv<group=2>(b, w2)
+          s = Add(c, b)
+          r = Relu(s)
+          k = Conv(r, w3)
+          y = ReduceMean<keepdims=0>(k, axes)
+        }""",
+        (4, 3),
+        w1=(16, 16, 1, 1),
+        w2=(16, 8, 1, 1),
+        w3=(8, 16, 1, 1),
+    ),
     "residual": case(
         """(float[1,8,8,8] x) => (float[1,16] y) <int64[2] axes = {2, 3}> {
           a = Conv<pads=[1,1,1,1]>(x, w1)

@@ -190,7 +190,7 @@ def test_two_targets_make_two_variants(tmp_path: Path) -> None:
 
 def test_tensorrt_boards_are_refused_before_any_work() -> None:
     with pytest.raises(BackendUnavailable, match="needs TensorRT") as caught:
-        edgebm.compress(small(), data=X, target="jetson-orin-nano", **QUICK)
+        edgebm.compress("not_even_read.onnx", data=X, target=["host", "jetson-orin-nano"], **QUICK)
     assert caught.value.exit_code == 5
 
 

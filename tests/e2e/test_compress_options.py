@@ -12,7 +12,7 @@ from graphs import outputs, random_model, sqnr_db
 from tiny_models import QUICK, RNG, X, small
 
 import edgebm
-from edgebm.errors import UsageError
+from edgebm.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,35 @@ def test_a_recurrent_model_passes_in_float_and_says_so() -> None:
     assert result.report["after"]["precision"] in ("f32", "bf16")
     assert any("LSTM runs in float" in skip["reason"] for skip in result.report["skips"])
     assert [layer["op"] for layer in result.report["layers"]] == ["LSTM"]
+
+
+def test_not_even_force_replaces_the_model_or_the_samples(tmp_path: Path) -> None:
+    model, samples = tmp_path / "m.onnx", tmp_path / "x.npy"
+    model.write_bytes(small().to_bytes())
+    np.save(samples, X)
+    for out in (model, samples):
+        with pytest.raises(UsageError, match="is an input"):
+            edgebm.compress(model, data=samples, out=out, force=True, **QUICK)
+    assert model.read_bytes() == small().to_bytes()
+
+
+def test_without_labels_the_float_model_is_the_reference() -> None:
+    report = edgebm.compress(small(), data=X, **QUICK).report
+    assert report["metric"]["name"] == "sqnr"
+    assert report["before"]["metric"] is None
+    assert report["after"]["metric"] > 20
+
+
+def test_a_recipe_that_compresses_nothing_claims_no_contest() -> None:
+    verdict = edgebm.compress(small(), data=X, recipe="fp32", **QUICK).report["verdict"]
+    assert "the recipe leaves the model as it is" in verdict
+
+
+def test_indices_outside_their_table_are_refused_before_any_work() -> None:
+    ids = np.full((4, 1, 3), 5, np.int64)
+    model = random_model("g (int64[1,3] ids) => (float[1,3,8] y) { y = Gather(w, ids) }", w=(5, 8))
+    with pytest.raises(
+        DataError, match=r"indices from 5 to 5, its table the rows 0 to 4"
+    ) as caught:
+        edgebm.compress(model, data=[{"ids": row} for row in ids], recipe="fp32", **QUICK)
+    assert "vocabulary" in caught.value.hint

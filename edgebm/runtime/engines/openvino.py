@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,6 +36,10 @@ _PRECISIONS = {
 }  # fmt: skip
 
 
+# By process: what a forked child got from its parent is not fit for use.
+_CORES: dict[int, Any] = {}
+
+
 class OpenVinoEngine:
     """IR (`model.xml`, `model.bin`) or `model.onnx`, read from memory; no cache is used.
 
@@ -56,7 +61,7 @@ class OpenVinoEngine:
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._options = _options(config)
         try:
-            core = self._ov.Core()
+            core = _core(self._ov)
             model = _read(core, files)
             self._free = core.compile_model(model, "CPU", self._options)
             self._static = {}
@@ -184,6 +189,17 @@ def _bare_infer(ov: Any, request: Any) -> Callable[[], Any]:
     if _NATIVE_ARGUMENTS in (native.__doc__ or ""):
         return partial(native, {}, True, False)  # noqa: FBT003 - names cost a microsecond here
     return partial(request.infer, share_outputs=True)
+
+
+def _core(ov: Any) -> Any:
+    """The one Core of this process, which is never closed.
+
+    A Core gives its thread a stack for signal handlers and frees it at its end. When two end in
+    the order in which they began, or one ends in another thread, the thread is left with a
+    freed stack, and the next Ctrl-C kills the process.
+    """
+    process = os.getpid()
+    return _CORES.get(process) or _CORES.setdefault(process, ov.Core())
 
 
 def _options(config: EngineConfig) -> dict[str, str]:

@@ -62,6 +62,26 @@ def test_a_residual_add_between_integers_is_one(dialect: Dialect) -> None:
     assert not {"h1", "s"} & set(plan.points)
 
 
+@pytest.mark.parametrize(
+    ("dialect", "joined"), [(ONNXRUNTIME_CPU, True), (OPENVINO_CPU, False)], ids=str
+)
+def test_an_add_behind_a_grouped_convolution(dialect: Dialect, joined: bool) -> None:
+    model = random_model(
+        f"""g (float[1,8,6,6] x) => (float[1,4] y){POOL} {{
+          [c1] r1 = Conv(x, w1)
+          [c2] h2 = Conv<group = 2>(r1, w2)
+          [add] s = Add(h2, r1)
+          [r2] r2 = Relu(s)
+          [c3] h3 = Conv(r2, w3)
+          [mean] y = ReduceMean<keepdims=0>(h3, axes)
+        }}""",
+        w1=(8, 8, 1, 1),
+        w2=(8, 4, 1, 1),
+        w3=(4, 8, 1, 1),
+    )
+    assert ("add" in names(planned(model, dialect))) == joined
+
+
 @each_engine
 def test_an_add_that_a_float_op_reads_stays_float(dialect: Dialect) -> None:
     model = random_model(

@@ -137,3 +137,30 @@ def test_checking_imports_nothing_heavy(tmp_path: Path) -> None:
     assert code_line == "2"
     heavy = {"openvino", "torch", "matplotlib", "rich"}
     assert not heavy & set(modules.split())
+
+
+@pytest.mark.parametrize("what", ["model", "data", "evaluation"])
+def test_not_even_force_replaces_an_input(
+    what: str, model: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**options, "force": True, "evaluation": str(tmp_path / "test.npz")}
+    (tmp_path / "test.npz").write_bytes(b"")
+    out = Path({"model": model, **given}[what])
+    with pytest.raises(UsageError, match=f"--out {out} is an input"):
+        check_arguments(model, out, [], given)
+
+
+def test_hints_come_along_when_there_are_several_faults(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    wrong = {**options, "recipe": "int9", "targets": ("raspbery-pi-5",)}
+    with pytest.raises(UsageError) as caught:
+        check_arguments("nowhere.onnx", tmp_path / "m", [], wrong)
+    assert "- recipe int9: there is no recipe of this name" in str(caught.value)
+    assert "did you mean 'int8'?" in caught.value.hint
+    assert "did you mean 'raspberry-pi-5'?" in caught.value.hint
+
+
+def test_a_name_that_is_too_long(model: str, options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name too long"):
+        check_arguments(model, tmp_path / ("m" * 300), [], options)

@@ -168,3 +168,12 @@ def test_bundle_with_a_flipped_bit(bundle: Path, tmp_path: Path) -> None:
     damaged.write_bytes(data)
     assert main(["export", str(damaged), "-o", str(tmp_path / "files")]) == 4
     assert not (tmp_path / "files").exists()
+
+
+def test_a_report_never_replaces_its_bundle(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = bundle.read_bytes()
+    assert main(["report", str(bundle), "-o", str(bundle), "--force"]) == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    assert bundle.read_bytes() == before

@@ -219,3 +219,35 @@ def test_tables_are_aligned() -> None:
     assert facts({"a": 1, "long": ""}) == "a     1\nlong"
     assert file_size(999) == "1.0 kB"
     assert file_size(1_250_000) == "1.25 MB"
+
+
+def test_run_never_replaces_what_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "x.npz"
+    np.savez(source, image=np.zeros((1, 3, 4, 5), np.float32))
+    before = source.read_bytes()
+    assert main(["run", IMAGE, "-i", str(source), "-o", str(source), "--force"]) == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["text.npz", "objects.npz", "missing.npz"])
+def test_nobody_is_told_to_trust_a_pickle(name: str, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("no arrays")
+    np.savez(tmp_path / "objects.npz", x=np.array([object()]))
+    with pytest.raises(DataError) as caught:
+        read_arrays(tmp_path / name, [X])
+    assert "pickle" not in str(caught.value)
+    assert "Errno" not in str(caught.value)
+    assert "np.savez" in caught.value.hint
+
+
+def test_a_bundle_that_nothing_proves_says_so_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "missing_features", lambda variant: ["neon"])
+    assert main(["verify", IMAGE]) == 4
+    err = capsys.readouterr().err
+    assert "error: no variant can run here" in err
+    assert "hint:" in err

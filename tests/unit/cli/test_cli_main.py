@@ -64,6 +64,22 @@ def test_python_m_is_the_same_program() -> None:
     assert by_module.stdout.startswith("Usage: edgebm ")
 
 
+def test_ctrl_c_while_the_program_is_still_being_imported() -> None:
+    code = (
+        "import sys, edgebm.__main__ as program\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "assert not {'numpy', 'click'} & set(sys.modules)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "sys.exit(program.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
@@ -143,6 +159,28 @@ def test_unexpected_error_is_one_line(
     assert main(["probe"]) == 1
     err = capsys.readouterr().err
     assert err == "error: unexpected KeyError: 'weights'\nhint:  run again with --traceback\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(28, "No space left on device", "m.edgebm"), 2, "m.edgebm: No space left"),
+        (MemoryError(), 5, "out of memory"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_the_program(
+    error: Exception,
+    code: int,
+    words: str,
+    register: Register,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    register(raiser(error))
+    assert main(["probe"]) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert "unexpected" not in err
+    assert "hint:" in err
 
 
 @pytest.mark.parametrize("args", [["--traceback", "probe"], ["probe", "--traceback"]])

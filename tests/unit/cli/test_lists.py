@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from edgebm.cli.recipes import command as recipes
 from edgebm.cli.targets import command as targets
 from edgebm.errors import TargetError
+from edgebm.recipe import load_recipe
 
 
 def test_targets_are_listed_with_a_line_each() -> None:
@@ -33,11 +35,14 @@ def test_unknown_target_is_an_edgebm_error() -> None:
         CliRunner().invoke(targets, ["nope"], catch_exceptions=False)
 
 
-def test_recipes() -> None:
+def test_recipes(tmp_path: Path) -> None:
     assert "int8" in CliRunner().invoke(recipes, []).stdout
     text = CliRunner().invoke(recipes, ["int8"]).stdout
-    assert "- kind: quantize_activations, observer: minmax" in text
+    assert "- kind: quantize_activations\n  observer: minmax\n" in text
     assert "subset_size: 300" in text
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text)
+    assert load_recipe(mine) == load_recipe("int8")
     plain = json.loads(CliRunner().invoke(recipes, ["fp32", "--json"]).stdout)
     assert plain["steps"] == []
     assert len(json.loads(CliRunner().invoke(recipes, ["--json"]).stdout)) == 2

@@ -174,3 +174,11 @@ def test_live_sources_of_the_wrong_kind(tmp_path: Path) -> None:
 def _two_inputs_from_npy(folder: Path) -> DataError:
     np.save(folder / "x.npy", np.zeros((2, 3), np.int64))
     return fault(folder / "x.npy", TEXT)
+
+
+def test_labels_that_are_no_numbers() -> None:
+    labels = np.array([0.0, np.nan, 1.0, 2.0])
+    samples = open_samples({"image": GOOD}, IMAGE, labels=labels)
+    with pytest.raises(DataError, match="labels hold NaN") as caught:
+        _ = samples.labels
+    assert caught.value.hint

@@ -16,6 +16,8 @@ from edgebm.errors import ModelError
 from edgebm.importers import import_model
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
+from edgebm.runtime.container import pack
+from edgebm.runtime.npy import npz_bytes
 
 TEXT = """<ir_version: 8, opset_import: ["" : 13]>
 g (float[N,3,8,8] x) => (float[N,4,6,6] y) { y = Conv(x, w) }"""
@@ -101,10 +103,12 @@ def test_a_live_model_with_data_elsewhere_is_refused(tmp_path: Path) -> None:
         (b"", "the file is empty", "copy it again"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git-LFS pointer", "git lfs pull"),
         (b"<!DOCTYPE html>\n<html>", "web page", "download"),
-        (gzip.compress(b"x"), "gzip", "gunzip"),
+        (gzip.compress(b"x", mtime=0), "gzip", "gunzip"),
         (b"\x80\x04\x95.", "pickle", ".pt2"),
         (b"\x89HDF\r\n\x1a\n", "HDF5", "tf2onnx"),
         (b"\x1c\x00\x00\x00TFL3", "TensorFlow Lite", "ONNX"),
+        (pack({"manifest.json": b"{}"}), "edgebm bundle", "made from"),
+        (npz_bytes({"x": np.zeros(3)}), "NumPy .npz file", "-d"),
         (b"plain text", "not an ONNX model, or is truncated", "size"),
         (b"\x08\x08", "has no graph", "truncated"),
     ],
@@ -203,3 +207,11 @@ def test_an_onnx_file_is_imported_without_torch(tmp_path: Path) -> None:
     assert "onnx_ir" in loaded
     assert not loaded & {"torch", "onnxscript"}
     assert done.stderr == ""
+
+
+def test_a_python_file_without_its_function(tmp_path: Path) -> None:
+    path = tmp_path / "model.py"
+    path.write_text("import torch\n")
+    with pytest.raises(ModelError, match="is a Python file") as caught:
+        import_model(path)
+    assert f"{path}:NAME" in caught.value.hint

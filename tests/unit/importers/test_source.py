@@ -80,3 +80,20 @@ def test_faults_are_named(folder: Path, source: str, message: str) -> None:
 
 def test_the_call_returns_what_the_function_returns() -> None:
     assert call_function("numpy:geterr") == np.geterr()
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("raise ModuleNotFoundError('no torch', name='torch')", "edgebm[train]"),
+        ("import nothing_like_it", "run from the folder"),
+        ("1 / 0", "import it in Python"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_comes_with_the_way_out(
+    line: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cannot.py").write_text(f"{line}\n")
+    with pytest.raises(ModelError, match="cannot be imported") as caught:
+        call_function(f"{tmp_path / 'cannot.py'}:model")
+    assert hint in caught.value.hint

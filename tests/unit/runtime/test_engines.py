@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,24 @@ def test_aligned_arrays_have_the_shape_asked_for(shape: tuple[int, ...]) -> None
     assert array.shape == shape
     assert array.ctypes.data % 64 == 0 or array.size == 0
     assert array.flags.c_contiguous
+
+
+def test_ctrl_c_is_only_ctrl_c_after_sessions_closed_in_the_order_they_were_opened() -> None:
+    code = f"""
+import gc, os, signal
+import edgebm
+signal.signal(signal.SIGINT, signal.default_int_handler)
+path = {str(next(iter(sorted(DATA.glob("*.edgebm")))))!r}
+sessions = [edgebm.load(path, target="openvino") for _ in range(2)]
+while sessions:
+    sessions.pop(0).close()
+    gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("alive")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

@@ -271,6 +271,7 @@ def test_where_nothing_is_timed_the_order_is_the_preference() -> None:
     assert {o.why for o in choice.outcomes if o is not choice.chosen} == {
         "later in the order of preference"
     }
+    assert set(statuses(choice).values()) == {"chosen", "not_measured"}
     inaccurate = World([(first, nothing, 10.0), (second, nothing, 90.0), (FLOAT, nothing, 90.0)])
     assert inaccurate.choose().chosen.candidate is second
 

@@ -29,7 +29,7 @@ def broken() -> Candidate:
 
 
 def race(entries: Sequence[Candidate]) -> Race:
-    return Race(entries, face(MODEL), FEEDS)
+    return Race(entries, face(MODEL), FEEDS, {})
 
 
 def test_at_least_two_turns_whatever_the_budget() -> None:
@@ -115,3 +115,12 @@ def test_outputs_are_those_of_the_model() -> None:
     assert held is not None
     np.testing.assert_allclose(first["y"], FEEDS["x"] @ held.numpy(), rtol=1e-5, atol=1e-6)
     assert not second["y"].any(), "the first answer is the caller's own"
+
+
+def test_what_died_in_its_trial_is_never_opened() -> None:
+    dead = broken()
+    why = "openvino ended its process with SIGILL"
+    entries = [dead, *candidates()]
+    found = Race(entries, face(MODEL), FEEDS, {dead.answers_id: why}).run(0.0, lambda d, t: None)
+    assert found[dead.id].failed == why
+    assert all(found[c.id].turns_ms for c in candidates())

@@ -1,0 +1,75 @@
+"""Run an artifact in a process of its own first: its peak memory, or how it died.
+
+A vendor's kernel can end the process with a signal that no `except` catches: OpenVINO 2026.4
+dies of an illegal instruction on CPUs without AVX-512 when an INT8 grouped convolution adds a
+residual. That must cost one candidate and not the whole compression.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.search.candidates import Candidate, Face
+
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """`peak_mib` is the largest resident size of the process; `failed` says why there is none.
+
+    The interpreter, numpy and the runtime are part of the size, as they are on the device.
+    """
+
+    peak_mib: float | None
+    failed: str = ""
+
+
+def try_out(candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]]) -> Trial:
+    """Load the artifact and run it a few times on one sample, in a new process."""
+    with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
+        _write_job(Path(folder), candidate, face, feeds)
+        command = [sys.executable, "-m", "edgebm.search.trial_process", folder]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module, no shell
+                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Trial(None, f"a trial run did not end within {_TIMEOUT_S:g} s")
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return Trial(None, f"{candidate.artifact.runtime} ended its process with {name}")
+    last = (done.stderr if done.returncode else done.stdout).strip().rpartition("\n")[2]
+    if done.returncode:
+        return Trial(None, f"a trial run failed: {last}")
+    peak = float(last)
+    return Trial(None if math.isnan(peak) else peak)
+
+
+def _write_job(
+    root: Path, candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]]
+) -> None:
+    for short, content in candidate.artifact.files.items():
+        (root / short).write_bytes(content)
+    for k, spec in enumerate(face.inputs):
+        np.save(root / f"input{k}.npy", feeds[spec.name])
+    job = {
+        "runtime": candidate.artifact.runtime,
+        "files": sorted(candidate.artifact.files),
+        "config": asdict(candidate.config),
+        "inputs": [asdict(spec) for spec in face.inputs],
+        "outputs": [asdict(spec) for spec in face.outputs],
+    }
+    (root / "job.json").write_text(json.dumps(job))
