@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgebm.cli.output import emit_json, json_option, output_faults, write_file
+from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
 from edgebm.errors import UsageError
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.spec import Variant
@@ -79,7 +79,7 @@ def _folder(variant: Variant, chosen: Sequence[Variant]) -> Path:
 
 def _write(contents: dict[Path, bytes], out: Path, *, force: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out} is a file; give a folder")
+        raise UsageError(f"--out {out} is a file", hint="give a folder")
     if not out.exists():
         _write_new(contents, out)
         return
@@ -87,8 +87,7 @@ def _write(contents: dict[Path, bytes], out: Path, *, force: bool) -> None:
     for path in contents:
         if path.exists() or path.parent.is_dir():
             faults += output_faults(path, option="--out", force=force)
-    if faults:
-        raise UsageError("; ".join(faults))
+    refuse(faults)
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, content, force=force)
@@ -97,8 +96,7 @@ def _write(contents: dict[Path, bytes], out: Path, *, force: bool) -> None:
 def _write_new(contents: dict[Path, bytes], out: Path) -> None:
     """A new folder appears whole: it is filled under another name first."""
     faults = output_faults(out, option="--out", force=False)
-    if faults:
-        raise UsageError("; ".join(faults))
+    refuse(faults)
     hidden = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         for path, content in contents.items():

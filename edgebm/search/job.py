@@ -212,18 +212,19 @@ def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
 def _check_indices(job: Job) -> None:
     """Row numbers outside their table: a runtime answers with rows that are not there."""
     limits = index_limits(job.model)
-    faults = []
+    faults: dict[tuple[str, str], str] = {}
     for samples in (job.calibration, job.evaluation) if limits else ():
         for name, limit in limits.items():
             low, high = samples.scan().ranges.get(name, (0, 0))
             if low < 0 or high >= limit:
-                faults.append(
+                fault = (
                     f"{samples.source}: input '{name}' has indices from {low:.0f} to {high:.0f}, "
                     f"its table the rows 0 to {limit - 1}"
                 )
+                faults.setdefault((samples.source, name), fault)
     if faults:
         raise DataError(
-            "; ".join(dict.fromkeys(faults)),
+            "; ".join(faults.values()),
             hint="the samples may come from another tokenizer or vocabulary",
         )
 
