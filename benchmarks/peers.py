@@ -24,6 +24,8 @@ from peer_tools import Built, Engine, Feeds, Peer, Source, peers_for
 from timing import median_ms, race
 
 import edgebm
+from edgebm.runtime.bundle import read_bundle
+from edgebm.runtime.engines import open_engine
 
 FOLDER = WORK / "peers"
 
@@ -161,22 +163,31 @@ def measure(
     """Latency of every entry at ``threads``, in turns."""
     feeds = first_sample(source)
     calls: dict[str, Callable[[], object]] = {}
-    sessions = []
     for name, entry in entries.items():
         if name == "edgebm":
-            session = edgebm.load(entry.path, threads=threads)
-            sessions.append(session)
-            calls[name] = lambda session=session: session.run(feeds)
+            calls[name] = bound_call(entry.path, feeds)
         else:
             engine_type: Engine = engines[name].engine
             engine = engine_type(Path(entry.path), source, threads, engines[name].precision)
             engine.bind(feeds)
             calls[name] = engine.call
-    try:
-        return race(calls)
-    finally:
-        for session in sessions:
-            session.close()
+    return race(calls)
+
+
+def bound_call(path: str, feeds: Feeds) -> Callable[[], object]:
+    """The bundle's artifact on tensors bound once, as the peers are called.
+
+    What `session.run` adds to that is in ``session_overhead.py``.
+    """
+    bundle = read_bundle(path)
+    manifest, variant = bundle.manifest, bundle.manifest.variants[0]
+    engine = open_engine(
+        variant.runtime, bundle.files(variant), variant.config, manifest.inputs, manifest.outputs
+    )
+    request = engine.request({name: value.shape for name, value in feeds.items()})
+    for buffer, spec in zip(request.inputs, manifest.inputs, strict=True):
+        np.copyto(buffer, feeds[spec.name])
+    return request.infer
 
 
 def compare(task: Task, threads: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def command(name: str | None, as_json: bool) -> None:
         return
     width = max(map(len, found))
     for each, target in found.items():
-        click.echo(f"{each:<{width}}  {target.description}")
+        note = " (facts only: no TensorRT in this version)" if target.gpu is not None else ""
+        click.echo(f"{each:<{width}}  {target.description}{note}")
 
 
 def plain(target: Target) -> dict[str, Any]:

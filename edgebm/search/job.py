@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.data.callables import is_reference
 from edgebm.data.evaluation import max_drop_warning, resolve_evaluation
 from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import Samples, open_samples
@@ -134,7 +135,7 @@ def _open(source: object, face: Face, recipe: Recipe, labels: object) -> Samples
 def _is_program(evaluation: object) -> bool:
     """`module:function` and callables judge by themselves; paths and arrays are samples."""
     if isinstance(evaluation, str):
-        return ":" in evaluation
+        return is_reference(evaluation)
     return callable(evaluation)
 
 
