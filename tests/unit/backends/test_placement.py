@@ -63,7 +63,9 @@ def test_a_residual_add_between_integers_is_one(dialect: Dialect) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "joined"), [(ONNXRUNTIME_CPU, True), (OPENVINO_CPU, False)], ids=str
+    ("dialect", "joined"),
+    [(ONNXRUNTIME_CPU, True), (OPENVINO_CPU, False)],
+    ids=["onnxruntime", "openvino"],
 )
 def test_an_add_behind_a_grouped_convolution(dialect: Dialect, joined: bool) -> None:
     model = random_model(
