@@ -21,7 +21,7 @@ from edgebm.search.runner import Runner
 
 TURNS = 12
 PAUSE_S = 0.03
-_TURN_S = 0.06
+_TURN_S = 0.15
 _FALL_BEHIND = 1.3
 _OPEN_BYTES = 2 << 30  # artifacts kept open at once; larger sets are opened anew each turn
 P99_CALLS = 662  # MLPerf early stopping at 99 % confidence: fewer calls do not earn a p99
@@ -98,7 +98,7 @@ class Race:
                 len(self.results[c.id].calls_ms) < P99_CALLS for c in chosen
             ):
                 for candidate in chosen:
-                    self._turn(candidate, seconds=4 * _TURN_S, at_most=100)
+                    self._turn(candidate, seconds=2 * _TURN_S, at_most=100)
                 progress(min(len(self.results[c.id].calls_ms) for c in chosen), P99_CALLS)
             progress(P99_CALLS, P99_CALLS)
         finally:
@@ -110,7 +110,7 @@ class Race:
             if result.dropped or result.failed:
                 continue
             try:
-                times = self._turn(candidate, seconds=_TURN_S, at_most=200)
+                times = self._turn(candidate, seconds=_TURN_S, at_most=500)
             except EdgebmError as error:
                 result.failed = str(error)
                 continue
