@@ -129,24 +129,26 @@ class Race:
         return times
 
     def _drop_stragglers(self) -> None:
-        # Each one's best turn: a disturbed turn must not throw a fast candidate out.
         alive = {
-            key: min(result.turns_ms)
+            key: result.turns_ms
             for key, result in self.results.items()
             if result.turns_ms and not (result.dropped or result.failed)
         }
         if not alive:
             return
+        # The best turn of each against the usual turn of the fastest: neither one disturbed turn
+        # nor one lucky turn of another may throw a fast candidate out.
+        best = {key: min(turns) for key, turns in alive.items()}
+        pace = min(map(statistics.median, alive.values()))
         # The float model stays in to the end: it is what everything is compared with.
         baselines = {c.id for c in self.candidates if c.is_float_baseline}
-        kept = min((key for key in alive if key in baselines), key=alive.__getitem__, default="")
-        best = min(alive.values())
-        for key, value in alive.items():
-            if value > _FALL_BEHIND * best and key != kept:
-                self.results[key].dropped = (
-                    f"{value / best:.2f} times the fastest after "
-                    f"{len(self.results[key].turns_ms)} turns"
-                )
+        kept = min((key for key in alive if key in baselines), key=best.__getitem__, default="")
+        for key, value in best.items():
+            if value > _FALL_BEHIND * pace and key != kept:
+                turns = len(self.results[key].turns_ms)
+                self.results[
+                    key
+                ].dropped = f"{value / pace:.2f} times the fastest after {turns} turns"
                 self._close(key)
 
     def _close(self, key: str) -> None:

@@ -80,6 +80,10 @@ def test_the_best_turn_counts_and_the_border_is_kept() -> None:
     assert dropped(with_turns(float=[9.0], int8=[1.0, 1.0], other=[50.0, 1.3])) == set()
 
 
+def test_one_lucky_turn_of_the_fastest_drops_nobody() -> None:
+    assert dropped(with_turns(float=[9.0], int8=[0.2, 1.0, 1.0], other=[1.1, 1.2])) == set()
+
+
 def test_the_fastest_float_baseline_is_never_dropped_others_are() -> None:
     found = with_turns(float=[5.0], slow_float=[6.0], int8=[1.0])
     assert dropped(found) == {"onnxruntime/f32/t1"}
