@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgebm.errors import UsageError
 from edgebm.runtime.container import MANIFEST, SIGNATURE, pack
+from edgebm.runtime.files import write_atomically
 from edgebm.runtime.npy import npy_bytes
 from edgebm.runtime.schema import parse_json, read_manifest
 from edgebm.spec import Manifest, Member
@@ -46,7 +46,7 @@ def write_bundle(
     }
     raw = _manifest_bytes(replace(manifest, members=hashes))
     read_manifest(parse_json(raw, MANIFEST), str(path))
-    _write_atomically(path, pack({MANIFEST: raw, **members}))
+    write_atomically(path, pack({MANIFEST: raw, **members}))
     return path
 
 
@@ -92,25 +92,3 @@ def _manifest_bytes(manifest: Manifest) -> bytes:
         manifest.to_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
     )
     return (text + "\n").encode("utf-8")
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-    except OSError as cause:
-        raise UsageError(f"{path} cannot be written: {cause}", hint=_ELSEWHERE) from cause
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException as cause:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        if isinstance(cause, OSError):
-            raise UsageError(f"{path} cannot be written: {cause}", hint=_ELSEWHERE) from cause
-        raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from edgebm.errors import UsageError
+from edgebm.runtime.files import write_atomically
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,20 +90,4 @@ def write_file(path: Path, content: bytes, *, force: bool = False, option: str =
         UsageError: `path` exists and `force` is not given, or it cannot be written.
     """
     refuse(output_faults(path, option=option, force=force))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    # The only way to read it is to set it.
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    write_atomically(path, content)

@@ -1,0 +1,48 @@
+"""Write a file so that a reader sees the old one or the new one, and never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from edgebm.errors import UsageError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by a file that holds `data`; on any failure it is as it was.
+
+    Raises:
+        UsageError: it cannot be written; the system's reason is in the message.
+    """
+    try:
+        # The name may be as long as the file system allows; the temporary one must not be longer.
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    except OSError as cause:
+        raise _refused(path, cause) from cause
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException as cause:
+        temporary.unlink(missing_ok=True)
+        if isinstance(cause, OSError):
+            raise _refused(path, cause) from cause
+        raise
+
+
+def _refused(path: Path, cause: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be written: {cause}", hint="choose another path, or free some space"
+    )
+
+
+def _umask() -> int:
+    # The only way to read it is to set it.
+    current = os.umask(0)
+    os.umask(current)
+    return current
