@@ -20,6 +20,7 @@ from edgebm.search.choose import Limits
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.job import Options, Progress, prepare
 from edgebm.search.shapes import ShapeLists
+from edgebm.search.simulate import rank_grids
 from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
 
@@ -147,7 +148,8 @@ def quantize(
     Args:
         model: as for `compress`.
         data: calibration samples, as for `compress`.
-        target: the CPU decides between 7 and 8 bits for weights.
+        target: without VNNI its CPU takes 7 bits of weights or of activations; which of them is
+            settled as in `compress`.
         runtime: "onnxruntime" or "openvino"; their kernels want the nodes in other places.
         recipe: name, YAML file or live recipe.
         ignored: node names, patterns or op types that stay float.
@@ -162,7 +164,8 @@ def quantize(
         raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
     only = replace(board, runtimes=(runtime,))
     decided = Search(job, only, _quiet).passes()
-    lowered, _ = lower(decided, cpu_dialects(runtime)[0], job.is_ignored)
+    grids, _ = rank_grids(job, only, decided, _quiet)
+    lowered, _ = lower(decided, cpu_dialects(runtime, grids[0])[0], job.is_ignored)
     return lowered
 
 

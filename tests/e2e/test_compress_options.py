@@ -87,6 +87,26 @@ def test_quantize_gives_a_plain_graph() -> None:
     assert sqnr_db(outputs(small(), feeds)["y"], outputs(lowered, feeds)["y"]) > 20
 
 
+def test_quantize_keeps_to_what_the_target_adds_without_overflow() -> None:
+    def largest_products(target: str) -> int:
+        """Largest weight times the levels the input's range takes up."""
+        lowered = edgebm.quantize(small(), X, target=target)
+        constants = {k: v.const_value for k, v in lowered.graph.graph.initializers.items()}
+        first = next(n for n in lowered.nodes() if n.op_type == "QuantizeLinear")
+        scale = float(constants[first.inputs[1].name].numpy())
+        seen = X[: len(X) * 4 // 5]  # the last fifth is held out of calibration
+        levels = (max(0.0, float(seen.max())) - min(0.0, float(seen.min()))) / scale
+        weight = max(
+            int(abs(t.numpy().astype(int)).max())
+            for t in constants.values()
+            if t is not None and t.dtype.name == "INT8"
+        )
+        return round(weight * levels)
+
+    assert largest_products("cpu-x86-vnni") > 2**14
+    assert largest_products("cpu-x86-avx2") <= 2**14
+
+
 def test_evaluate_scores_a_bundle_and_a_model_alike(tmp_path: Path) -> None:
     model = small()
     labels = np.array([outputs(model, {"x": row[None]})["y"].argmax() for row in X])
