@@ -3,7 +3,7 @@
 Same model, same 300 calibration samples, same threads, same fixed shape (one sample), every
 contender timed in turns on pre-bound tensors, accuracy of the built artifact on the whole test
 set. ``python benchmarks/train.py`` and ``minilm.py`` make the models first. Peers' artifacts and
-scores are kept in ``benchmarks/work/peers`` and made anew with ``--fresh``.
+scores are kept in ``benchmarks/out/peers`` and made anew with ``--fresh``.
 """
 
 from __future__ import annotations
