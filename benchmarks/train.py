@@ -1,6 +1,6 @@
 """Train the two image classifiers of the benchmarks and write them as ONNX files.
 
-``python benchmarks/train.py gtsrb cifar10 --data PATH`` leaves in ``benchmarks/work``, for each
+``python benchmarks/train.py gtsrb cifar10 --data PATH`` leaves in ``benchmarks/out``, for each
 name: NAME.onnx, NAME_calibration_300.npz, NAME_calibration_3000.npz and NAME_test.npz.
 """
 
