@@ -40,6 +40,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(set(self.precisions)) != len(self.precisions):
             raise ValueError("precisions lists a precision twice")
+        if "f32" not in self.precisions:
+            raise ValueError("precisions needs f32: the float model is what all are compared with")
 
     @property
     def needs_samples(self) -> bool:

@@ -26,7 +26,6 @@ from edgebm.search.shapes import ShapeLists, is_free, static_shapes
 from edgebm.spec import Shapes, TensorSpec
 
 Progress = Callable[[str, int, int], None]
-Reference = Callable[[], Run]
 _HELD_OUT = 0.2
 _SMALL_SET = 10  # below, holding samples out of calibration would cost more than it proves
 

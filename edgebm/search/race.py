@@ -16,6 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgebm.errors import EdgebmError
+from edgebm.runtime.bench import CALLS_NEEDED
 from edgebm.search.candidates import Candidate, Face
 from edgebm.search.runner import Runner
 
@@ -24,7 +25,7 @@ PAUSE_S = 0.03
 _TURN_S = 0.15
 _FALL_BEHIND = 1.3
 _OPEN_BYTES = 2 << 30  # artifacts kept open at once; larger sets are opened anew each turn
-P99_CALLS = 662  # MLPerf early stopping at 99 % confidence: fewer calls do not earn a p99
+P99_CALLS = CALLS_NEEDED[99.0]
 
 
 @dataclass(slots=True)

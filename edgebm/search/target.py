@@ -88,7 +88,7 @@ class Search:
         trials = self._timed("try out", lambda: self._try_out(candidates))
         failed = {key: trial.failed for key, trial in trials.items() if trial.failed}
         race = Race(candidates, self.job.face, self.job.sample(), failed)
-        measured = self._timed("measure", lambda: self._measure(race, candidates))
+        measured = self._timed("measure", lambda: self._measure(race))
         with ExitStack() as stack:
             reference = stack.enter_context(self._reference(candidates, measured))
             judge = self.job.judged_by(_as_run(reference))
@@ -161,11 +161,11 @@ class Search:
         wanted = self.job.recipe.precisions
         precisions = [p for p in ("f32", "bf16") if p in self.target.precisions and p in wanted]
         threads = self.job.options.threads or self.target.threads
-        if not precisions:
+        if "f32" not in precisions:
             raise UsageError(
-                f"the recipe allows {', '.join(wanted)} for float layers; {self.target.name} "
-                f"has {', '.join(self.target.precisions)}",
-                hint="add f32 to 'precisions' in the recipe",
+                f"the target {self.target.name} has only {', '.join(self.target.precisions)}; the "
+                "float model is what everything is compared with",
+                hint="add f32 to 'precisions' of the target",
             )
         return enumerate_candidates(
             artifacts,
@@ -188,7 +188,7 @@ class Search:
         self.progress("try out", len(runnable), len(runnable))
         return trials
 
-    def _measure(self, race: Race, candidates: Sequence[Candidate]) -> dict[str, Measurement]:
+    def _measure(self, race: Race) -> dict[str, Measurement]:
         if not self.target.is_host:
             return race.results
         budget = self.job.options.budget_s

@@ -77,6 +77,7 @@ def test_three_faults_at_once_each_with_its_line(tmp_path: Path) -> None:
          "steps[1].bits", "less than or equal to 8"),
         (INT8.replace("version: 1\n", ""), 1, "version", "missing"),
         (INT8 + "precisions: [f32, f32]\n", 1, "file", "twice"),
+        (INT8 + "precisions: [bf16]\n", 1, "file", "needs f32"),
         (INT8 + "precisions: [f33]\n", 7, "precisions[0]", "'f32' or 'bf16'"),
         (INT8 + "preprocess: {size: [32, 32], means: [0.5]}\n", 7, "preprocess.means",
          "did you mean 'mean'"),
