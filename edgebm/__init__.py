@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgebm.errors import EdgebmError
 
 if TYPE_CHECKING:
-    from edgebm.pipeline import Result, compress, evaluate, quantize
+    from edgebm.pipeline import Result, analyze, compress, evaluate, quantize
     from edgebm.runtime.session import Session, load
 
 __version__ = "0.1.0"
@@ -22,12 +22,15 @@ __all__ = [
     "Result",
     "Session",
     "__version__",
+    "analyze",
     "compress",
     "evaluate",
     "load",
     "quantize",
 ]
-_MODULES = dict.fromkeys(("Result", "compress", "evaluate", "quantize"), "edgebm.pipeline")
+_MODULES = dict.fromkeys(
+    ("Result", "analyze", "compress", "evaluate", "quantize"), "edgebm.pipeline"
+)
 _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 
 

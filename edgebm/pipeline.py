@@ -10,21 +10,25 @@ from typing import Any
 
 from edgebm.backends.dialects import cpu_dialects
 from edgebm.backends.qdq import lower
+from edgebm.backends.weight_only import store_weights
 from edgebm.bundle_writer import check_destination
-from edgebm.errors import UsageError
+from edgebm.errors import DataError, UsageError
 from edgebm.importers import import_model
+from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
 from edgebm.package import write_result
+from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.recipe import Recipe, load_recipe
+from edgebm.report.findings import findings
 from edgebm.search.choose import Limits
 from edgebm.search.evaluate import open_scorable, score_samples
+from edgebm.search.examine import examine
 from edgebm.search.job import Options, Progress, prepare
 from edgebm.search.shapes import ShapeLists
-from edgebm.search.simulate import rank_grids
 from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
 
-__all__ = ["Result", "compress", "evaluate", "quantize"]
+__all__ = ["Result", "analyze", "compress", "evaluate", "quantize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +164,71 @@ def quantize(
     board = load_target(target)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     job = prepare(import_model(model), plan, Options(ignored=tuple(ignored)), data=data)
+    if any(isinstance(step, QuantizeActivations) for step in plan.steps) and job.made_up:
+        raise DataError(
+            f"the recipe {plan.name} needs samples to calibrate with",
+            hint="give some, or use -r w8, which quantizes weights alone",
+        )
     if runtime not in board.runtimes:
         raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
     only = replace(board, runtimes=(runtime,))
-    decided = Search(job, only, _quiet).passes()
-    grids, _ = rank_grids(job, only, decided, _quiet)
-    lowered, _ = lower(decided, cpu_dialects(runtime, grids[0])[0], job.is_ignored)
+    search = Search(job, only, _quiet)
+    decided = search.passes()
+    if not has_ranges(decided):
+        return store_weights(decided, job.is_ignored).model
+    lowered, _ = lower(decided, cpu_dialects(runtime, search.grids(decided)[0])[0], job.is_ignored)
     return lowered
+
+
+def analyze(  # noqa: PLR0913 - one keyword per option of the command line
+    model: object,
+    data: object,
+    *,
+    target: str | Path = "host",
+    recipe: str | Path | Recipe = "int8",
+    ignored: Sequence[str] = (),
+    subset_size: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Say which layer is to blame for what quantization costs. Nothing is built or timed.
+
+    Every quantized layer is put on integers alone, and left in float alone, and the error is
+    measured at the model's worst output, in simulation with the exact rounding.
+
+    Args:
+        model: as for `compress`.
+        data: calibration samples, as for `compress`; labels are not looked at.
+        target: whose CPU decides how many bits there are.
+        recipe: name, YAML file or live recipe.
+        ignored: node names, patterns or op types that stay float.
+        subset_size: samples to calibrate with; None takes the recipe's (300).
+        progress: called as `progress(step, done, total)`.
+
+    Returns:
+        `findings`, a few sentences; `analysis`, the figures of each layer, the most harmful
+        first; `layers`, what stays in float and why; and `model`, `data`, `recipe`, `target`,
+        `notes`, `skips`, `warnings` as in a report. JSON types only.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    if data is None:
+        raise DataError(
+            "what integers do to a layer is measured on samples, and there are none",
+            hint="give some with -d samples.npz; a few dozen show the worst layers",
+        )
+    if subset_size is not None and subset_size < 1:
+        raise UsageError(f"subset_size must be above 0, not {subset_size}")
+    board = load_target(target)
+    check_buildable(board)
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    tick = progress or _quiet
+    tick("import", 0, 1)
+    imported = import_model(model)
+    tick("import", 1, 1)
+    options = Options(subset_size=subset_size, ignored=tuple(ignored))
+    found = examine(prepare(imported, plan, options, data=data), board, tick)
+    return {"findings": findings(found["analysis"]), **found}
 
 
 def evaluate(

@@ -20,7 +20,8 @@ class Recipe:
     """What to do with a model.
 
     `steps` run in this order. `precisions` are those in which layers that stay float may
-    run; the target must have them too, and the fastest that keeps the accuracy wins.
+    run; the target must have them too. `prefer` says which of those that keep the limits wins:
+    the fastest, or the smallest (within a tenth of the smallest size the fastest).
     `subset_size` is how many samples calibrate. `preprocess` says how images become arrays.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
@@ -34,6 +35,7 @@ class Recipe:
         "f32",
         "bf16",
     )
+    prefer: Literal["latency", "size"] = "latency"
     subset_size: Annotated[int, Field(ge=1)] = 300
     preprocess: Preprocess | None = None
 

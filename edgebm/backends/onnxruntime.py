@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
 
+from edgebm.backends.onnxruntime_blocks import pack_products
 from edgebm.backends.onnxruntime_fusion import fuse_products
 from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
@@ -16,6 +18,8 @@ from edgebm.runtime.engines import import_vendor
 ort = import_vendor("onnxruntime")  # and not its reports over the network
 
 MODEL = "model.onnx"
+# Constants behind DequantizeLinear become float when the model is loaded, and not at each call.
+UNPACK = {"session.disable_quant_qdq": "1"}
 _INT8 = frozenset({
     "QLinearConv", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QGemm",
     "DynamicQuantizeMatMul", "QLinearAdd", "QLinearAveragePool", "QLinearGlobalAveragePool",
@@ -44,12 +48,23 @@ def build_dynamic(lowered: Model) -> tuple[dict[str, bytes], int]:
     return {MODEL: fused.to_bytes()}, count
 
 
-def executed_layers(files: dict[str, bytes]) -> dict[str, int]:
+def build_packed(stored: Model) -> tuple[dict[str, bytes], int]:
+    """Products unpack blocks of integer weights while they multiply; the files, and how many."""
+    packed, count = pack_products(stored)
+    return {MODEL: packed.to_bytes()}, count
+
+
+def executed_layers(
+    files: dict[str, bytes], settings: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Layers by precision after ONNX Runtime's own rewriting, read from the graph it would run.
 
-    Counts the ops that compute; reshapes and the like have no precision of interest.
+    Counts the ops that compute; reshapes and the like have no precision of interest. `settings`
+    are those of the session, by ONNX Runtime's names.
     """
     options = ort.SessionOptions()
+    for key, value in (settings or {}).items():
+        options.add_session_config_entry(key, value)
     options.log_severity_level = 4
     with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
         path = Path(folder) / MODEL
@@ -60,6 +75,15 @@ def executed_layers(files: dict[str, bytes]) -> dict[str, int]:
             raise BackendFailed(
                 f"onnxruntime {ort.__version__} does not load the model it was given: {cause}"
             ) from cause
-        ops = [node.op_type for node in ir.load(path).graph]
-    counts = Counter("int8" if op in _INT8 else "f32" for op in ops if op in _INT8 | _FLOAT)
+        counts = Counter(map(_precision, ir.load(path).graph))
+    counts.pop("", None)
     return dict(sorted(counts.items()))
+
+
+def _precision(node: ir.Node) -> str:
+    """What a node computes in; empty where that is of no interest."""
+    if node.op_type == "MatMulNBits":
+        return f"int{node.attributes.get_int('bits', 4)} weights"
+    if node.op_type in _INT8:
+        return "int8"
+    return "f32" if node.op_type in _FLOAT else ""

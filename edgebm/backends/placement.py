@@ -123,8 +123,9 @@ class _Planner:
         return ""
 
     def _undecided(self, node: ir.Node, operands: list[int]) -> str:
-        if len(operands) == 1 and quant_of(node.inputs[1]) is None:
-            return "its weight was not quantized"
+        weight = quant_of(node.inputs[1])
+        if len(operands) == 1 and (weight is None or weight.block_size is not None):
+            return f"its weight was {'quantized in blocks' if weight else 'not quantized'}"
         needed = [self._source(node.inputs[i]) for i in operands]
         if node.op_type in self.dialect.needs_output:
             needed.append(self._tail(node))
@@ -133,7 +134,7 @@ class _Planner:
 
     def _joins(self, model: Model) -> set[ir.Node]:
         """Largest set of joins that have only integer neighbours on both sides."""
-        joins = {n for n in model.nodes(*self.dialect.joins) if self._may_join(n)}
+        joins = {n for n in model.nodes() if self._may_join(n)}
         while True:
             wrong = {n for n in joins if not self._between(n, joins)}
             if not wrong:
@@ -141,10 +142,12 @@ class _Planner:
             joins -= wrong
 
     def _may_join(self, node: ir.Node) -> bool:
-        if self.ignored(node.name or "", node.op_type) or not _is_f32(node.outputs[0]):
+        if node.op_type not in self.dialect.joins or not _is_f32(node.outputs[0]):
             return False
         operands = [v for v in node.inputs if is_float(v)]
         if any(const(v) is not None for v in operands) or len(set(operands)) < len(operands):
+            return False
+        if self.ignored(node.name or "", node.op_type):
             return False
         grouped = any(_is_grouped(self._layer_before(v)) for v in operands)
         if node.op_type == "Add" and grouped and not self.dialect.grouped_adds:

@@ -47,7 +47,7 @@ def check_arguments(
         *_number_faults(options),
         *faults,
     ]
-    errors = _yaml_faults(options["recipe"], options["targets"])
+    errors = yaml_faults(options["recipe"], options["targets"])
     if errors and len(errors) + len(faults) == 1:
         raise errors[0]
     faults += [line for error in errors for line in str(error).splitlines()]
@@ -136,7 +136,8 @@ def _number_faults(options: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:
+def yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:
+    """What is wrong with the recipe and the targets, by name or file; empty if nothing is."""
     from edgebm.recipe import load_recipe
     from edgebm.target import load_target
 

@@ -55,7 +55,7 @@ def _text(bundle: Bundle) -> str:
     if limits := _limits(manifest):
         parts.append(table(("of", "limit"), limits))
     variants = [_variant(bundle, variant) for variant in manifest.variants]
-    head_row = ("variant", "precision", "threads", "size", "made with", "runs here")
+    head_row = ("variant", "precision", "threads", "size", "layers", "made with", "runs here")
     parts.append(table(head_row, variants))
     return "\n\n".join(parts)
 
@@ -85,6 +85,7 @@ def _variant(bundle: Bundle, variant: Variant) -> tuple[object, ...]:
         variant.precision,
         variant.config.threads,
         file_size(size),
+        ", ".join(f"{count} {name}" for name, count in variant.layers.items()) or "-",
         variant.runtime_version,
         f"no: needs {', '.join(missing)}" if missing else "yes",
     )

@@ -25,6 +25,7 @@ Table = Mapping[str, tuple[str, str]]
 
 HOST: Table = {
     "compress": ("edgebm.cli.compress:command", "Make a model small and fast for a device."),
+    "analyze": ("edgebm.cli.analyze:command", "Say which layer quantization harms, and why."),
     "evaluate": ("edgebm.cli.evaluate:command", "Measure a bundle or a model on samples."),
     "report": ("edgebm.cli.report:command", "Write the report page, or compare two bundles."),
     "export": ("edgebm.cli.export:command", "Take the plain ONNX or IR files out of a bundle."),

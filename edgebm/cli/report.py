@@ -55,6 +55,7 @@ def command(
         return
 
     from edgebm.report.html import render_html
+    from edgebm.report.layer_table import TOP, print_analysis
     from edgebm.report.table import print_candidates, print_summary, stdout_console
 
     write_file(page, render_html(report).encode(), force=force)
@@ -64,6 +65,8 @@ def command(
         console = stdout_console()
         print_summary(report, console)
         print_candidates(report, console)
+        if report.get("analysis"):
+            print_analysis(report["analysis"], TOP, console)
         click.echo(page)
     if show:
         webbrowser.open(page.resolve().as_uri())

@@ -15,6 +15,25 @@ from edgebm.ir.model import Model
 Feeds = Mapping[str, NDArray[Any]]
 
 
+class Sqnr:
+    """Signal-to-quantization-noise ratio of named arrays, summed over samples."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._signal, self._noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+
+    def add(self, want: Mapping[str, NDArray[Any]], got: Mapping[str, NDArray[Any]]) -> None:
+        """Take in one sample: arrays of equal shapes by name."""
+        for name in self._signal:
+            x = np.asarray(want[name], np.float64)
+            self._signal[name] += float((x**2).sum())
+            self._noise[name] += float(((x - got[name]) ** 2).sum())
+
+    @property
+    def db(self) -> dict[str, float]:
+        """10 log10(sum x^2 / sum (x - y)^2) by name; infinity where all are equal."""
+        return {name: decibels(self._signal[name], noise) for name, noise in self._noise.items()}
+
+
 def layer_sqnr_db(
     original: Model,
     lowered: Model,
@@ -38,18 +57,15 @@ def layer_sqnr_db(
         For each name 10 log10(sum x^2 / sum (x - y)^2) over all samples; infinity for equal.
     """
     plain, rounded = FloatRunner(original, values), FloatRunner(lowered, values, plain=True)
-    signal, noise = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)
+    found = Sqnr(values)
     for feeds in samples:
-        want, got = plain.run(feeds), rounded.run(feeds)
-        for name in values:
-            x = np.asarray(want[name], np.float64)
-            signal[name] += float((x**2).sum())
-            noise[name] += float(((x - got[name]) ** 2).sum())
+        found.add(plain.run(feeds), rounded.run(feeds))
         progress()
-    return {name: _db(signal[name], noise[name]) for name in values}
+    return found.db
 
 
-def _db(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """The ratio of two powers in dB; infinity without noise."""
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

@@ -1,19 +1,35 @@
 """Decisions passes leave on the graph for the backend, in one typed place.
 
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
-(signed, unsigned, with or without zero point) is the dialect's affair. They live in
-`Value.meta`: copied by `clone()`, not written into an ONNX file. No other module reads or
-writes these keys.
+(signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
+`ChannelMoments`, which are knowledge and no decision. All live in `Value.meta`: copied by
+`clone()`, not written into an ONNX file. No other module reads or writes these keys.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgebm.ir.model import Model
 from edgebm.quant.params import QuantParams, Range
 
 _QUANT = "edgebm.quant"
+_MOMENTS = "edgebm.moments"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMoments:
+    """Mean and standard deviation of each channel of a value, each of shape [C].
+
+    A BatchNormalization knows them of its output from training: its shift and its scale.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
 
 
 def quant_of(value: ir.Value | None) -> QuantParams | None:
@@ -36,6 +52,23 @@ def set_quant(value: ir.Value, decision: QuantParams | Range) -> None:
 def clear_quant(value: ir.Value) -> None:
     """Take the decision back: `value` stays in float."""
     value.meta.pop(_QUANT, None)
+
+
+def has_ranges(model: Model) -> bool:
+    """Whether some activation is to be quantized; without, decisions are about weights alone."""
+    values = [*model.graph.graph.inputs, *(v for node in model.graph.graph for v in node.outputs)]
+    return any(range_of(value) is not None for value in values)
+
+
+def moments_of(value: ir.Value | None) -> ChannelMoments | None:
+    """What is known of the channels of `value` without samples, or None."""
+    found = None if value is None else value.meta.get(_MOMENTS)
+    return found if isinstance(found, ChannelMoments) else None
+
+
+def set_moments(value: ir.Value, moments: ChannelMoments) -> None:
+    """Leave the moments of the channels on `value`, in place of earlier ones."""
+    value.meta[_MOMENTS] = moments
 
 
 def annotated(model: Model) -> frozenset[str]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as _checked
 
+from edgebm.errors import UsageError
 from edgebm.ir.model import Model
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -38,16 +39,23 @@ def _no_progress(step: str, done: int, total: int) -> None:
     """Default for `Context.progress`: say nothing."""
 
 
+def _no_lowering(model: Model) -> Model:
+    """Default for `Context.lower`."""
+    raise UsageError("this step measures a lowered graph, and the context says not how to lower")
+
+
 @dataclass(slots=True)
 class Context:
     """Everything a pass may use besides the model. Made once per run; there are no globals.
 
-    `observe` names the values of a model that some engine of the target would quantize;
-    `is_ignored` is the user's `--ignored`.
+    `observe` names the values of a model that some engine of the target would quantize; `lower`
+    writes the decisions on a model as Q/DQ nodes, in a copy, with the placement and the bits that
+    every engine of the target comes close to; `is_ignored` is the user's `--ignored`.
     """
 
     samples: Samples | None = None
     observe: Callable[[Model], frozenset[str]] = lambda model: frozenset()
+    lower: Callable[[Model], Model] = _no_lowering
     is_ignored: Callable[[str, str], bool] = lambda name, op_type: False
     seed: int = 0
     skips: list[Skip] = field(default_factory=list)

@@ -7,11 +7,18 @@ from typing import Annotated
 from pydantic import Field
 
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
+from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
+from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
 
 AnyStep = Annotated[
-    FoldBatchNorm | SmoothActivations | QuantizeWeights | QuantizeActivations,
+    FoldBatchNorm
+    | SmoothActivations
+    | QuantizeWeights
+    | QuantizeActivations
+    | QuantizeWeightsOnly
+    | Gptq,
     Field(discriminator="kind"),
 ]

@@ -8,8 +8,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgebm.ir.annotate import ChannelMoments, set_moments
 from edgebm.ir.edit import bypass, const, input_at, set_const, sole_user
 from edgebm.ir.model import Model
+from edgebm.ir.rescale import scale_channels
 from edgebm.ir.traits import channel_axis
 from edgebm.passes.base import Context, step
 
@@ -21,7 +23,8 @@ class FoldBatchNorm:
     """Remove each BatchNormalization behind a Conv, ConvTranspose or Gemm of constant weights.
 
     The function of the model is unchanged, to float32 rounding. A BatchNorm that cannot be
-    folded stays, and its reason is in the report.
+    folded stays, and its reason is in the report. The mean and deviation of each channel, which
+    the BatchNorm knew from training, stay on the layer's output (`ir/annotate.py`).
 
     Source:
         Jacob et al. 2018, arXiv:1712.05877, section 3.2.
@@ -63,6 +66,8 @@ def _fold(bn: ir.Node) -> str:
     shift = (bias - mean) * gain + beta
     set_const(layer, 2, shift.astype(weight.dtype), suffix="bias")
     bypass(bn, layer.outputs[0])
+    moments = ChannelMoments(beta.astype(np.float64), np.abs(gamma).astype(np.float64))
+    set_moments(layer.outputs[0], moments)
     return ""
 
 
@@ -80,10 +85,3 @@ def _bias(layer: ir.Node) -> tuple[NDArray[Any], str]:
     if bias.ndim == 2 and bias.shape[0] != 1:
         return nothing, "the Gemm adds another bias to each row"
     return bias.reshape(-1), ""
-
-
-def scale_channels(weight: NDArray[Any], gain: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Multiply slice c of `weight` along `axis` by `gain[c]`; same shape and dtype."""
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    return np.asarray(weight * gain.reshape(shape), weight.dtype)

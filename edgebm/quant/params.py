@@ -24,9 +24,10 @@ class Range:
 class QuantParams:
     """How one tensor is quantized: `q = clip(round(x / scale) + zero_point, qmin, qmax)`.
 
-    `scale` (float32) and `zero_point` (int32) have shape `[]` (per tensor) or `[C]` (per
-    channel along `axis`). They are a decision, not a graph node: Q/DQ nodes appear only
-    when a backend lowers the model.
+    `scale` (float32) and `zero_point` (int32) have shape `[]` (per tensor), `[C]` (per channel
+    along `axis`), or with `block_size` the tensor's own shape with `axis` divided by it (per
+    block of that many neighbours along `axis`, as in ONNX's DequantizeLinear). They are a
+    decision, not a graph node: Q/DQ nodes appear only when a backend lowers the model.
     """
 
     bits: int
@@ -34,6 +35,7 @@ class QuantParams:
     scale: F32
     zero_point: NDArray[np.int32]
     axis: int | None = None
+    block_size: int | None = None
 
     @property
     def qmin(self) -> int:
@@ -77,6 +79,71 @@ def symmetric_params(
     return QuantParams(bits, signed=True, scale=scale, zero_point=_zeros(scale), axis=axis)
 
 
+# Largest values of a block that the search for the best step may clip away.
+_SHRINK = np.linspace(1.0, 0.7, 11)
+
+
+def block_params(
+    weight: NDArray[Any], *, bits: int, axis: int, block_size: int, search: bool = True
+) -> QuantParams:
+    """Choose asymmetric parameters for each block of neighbours along `axis`.
+
+    Four bits have 16 levels: a zero point per block, which costs `bits` per block to store,
+    keeps two decibels more of normal weights than a symmetric grid of 15.
+
+    Args:
+        weight: float, any rank; `block_size` divides `weight.shape[axis]`. Not modified.
+        bits: 2 to 8.
+        axis: the axis that the blocks run along, for a product its input channels.
+        block_size: neighbours that share a scale and a zero point.
+        search: try ranges down to 0.7 of a block's own and keep the one with the least squared
+            error; else take the whole range.
+
+    Returns:
+        Unsigned parameters; shapes as in `QuantParams`. 0.0 is exactly on the grid.
+
+    Raises:
+        ValueError: `weight` has a NaN or an infinity, or the blocks do not divide the axis.
+
+    Source:
+        Dettmers et al. 2023, "QLoRA", arXiv:2305.14314, section 2 (blocks); Nagel et al. 2021,
+        arXiv:2106.08295, section 3.1 (range by squared error).
+    """
+    if not np.isfinite(weight).all():
+        raise ValueError("weight has NaN or infinite values")
+    axis %= weight.ndim
+    if weight.shape[axis] % block_size:
+        raise ValueError(f"blocks of {block_size} do not divide an axis of {weight.shape[axis]}")
+    count = weight.shape[axis] // block_size
+    blocks = weight.reshape(*weight.shape[:axis], count, block_size, *weight.shape[axis + 1 :])
+    low = np.minimum(blocks.min(axis=axis + 1), 0.0).astype(np.float64)
+    high = np.maximum(blocks.max(axis=axis + 1), 0.0).astype(np.float64)
+    best, least = _asymmetric(low, high, bits, axis, block_size), None
+    for shrink in _SHRINK if search else ():
+        tried = _asymmetric(low * shrink, high * shrink, bits, axis, block_size)
+        off = fake_quantize(weight, tried).astype(np.float64) - weight
+        error = (off**2).reshape(blocks.shape).sum(axis=axis + 1)
+        if least is None:
+            best, least = tried, error
+            continue
+        better = error < least
+        scale = np.where(better, tried.scale, best.scale)
+        zero = np.where(better, tried.zero_point, best.zero_point)
+        best, least = replace(best, scale=scale, zero_point=zero), np.minimum(error, least)
+    return best
+
+
+def _asymmetric(
+    low: NDArray[Any], high: NDArray[Any], bits: int, axis: int, block_size: int
+) -> QuantParams:
+    """Unsigned block parameters that cover [low, high] (low <= 0 <= high)."""
+    levels = 2**bits - 1
+    step = (high - low) / levels
+    scale = np.where(step > _SMALLEST_SCALE, step, 1.0).astype(np.float32)
+    zero = np.clip(np.rint(-low / scale), 0, levels).astype(np.int32)
+    return QuantParams(bits, False, scale, zero, axis, block_size)  # noqa: FBT003 - in order
+
+
 def range_params(span: Range, *, bits: int, signed: bool) -> QuantParams:
     """Choose per-tensor parameters that cover `span`, with 0.0 exactly on the grid.
 
@@ -114,13 +181,13 @@ def with_bits(params: QuantParams, bits: int) -> QuantParams:
 
 def quantize(x: NDArray[Any], params: QuantParams) -> NDArray[np.int32]:
     """The integers `x` becomes under `params` (same shape)."""
-    scale, zero = _spread(params.scale, x, params), _spread(params.zero_point, x, params)
+    scale, zero = spread(params.scale, x, params), spread(params.zero_point, x, params)
     return np.asarray(np.clip(np.rint(x / scale) + zero, params.qmin, params.qmax), np.int32)
 
 
 def dequantize(q: NDArray[Any], params: QuantParams) -> F32:
     """The float32 values that the integers `q` stand for (same shape)."""
-    scale, zero = _spread(params.scale, q, params), _spread(params.zero_point, q, params)
+    scale, zero = spread(params.scale, q, params), spread(params.zero_point, q, params)
     return np.asarray((q - zero) * scale, np.float32)
 
 
@@ -133,8 +200,11 @@ def _zeros(scale: F32) -> NDArray[np.int32]:
     return np.zeros(scale.shape, np.int32)
 
 
-def _spread(per_channel: NDArray[Any], x: NDArray[Any], params: QuantParams) -> NDArray[Any]:
-    """Shape [C] to [1, .., C, .., 1], so that it broadcasts against `x`."""
+def spread(per_channel: NDArray[Any], x: NDArray[Any], params: QuantParams) -> NDArray[Any]:
+    """Shape [C] to [1, .., C, .., 1], blocks to the shape of `x`: it broadcasts against `x`."""
+    if params.block_size is not None:
+        assert params.axis is not None
+        return np.repeat(per_channel, params.block_size, axis=params.axis)
     shape = [1] * x.ndim
     if params.axis is not None:
         shape[params.axis] = -1

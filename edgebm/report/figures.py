@@ -11,11 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edgebm.report.labels import Point, label_points
-from edgebm.report.rows import Report, is_float, runtime_name
+from edgebm.report.rows import Report, floor_value, is_float, runtime_name
 from edgebm.report.svg import FAINT, GRID, INK, row_legend, style, to_svg
 
 RUNTIME_COLOURS = {"openvino": "#2563a8", "onnxruntime": "#c2570c", "tensorrt": "#4d7c0f"}
 PRECISION_COLOURS = {"int8": "#2563a8", "float": "#9aa5b1"}
+REPAIR_COLOUR = "#1a7f4b"
 MAX_LAYERS = 40
 
 
@@ -40,7 +41,8 @@ def candidates_svg(report: Report) -> str:
         for ax, group in ((upper, known), (lower, unknown)):
             if ax is not None:
                 _scatter(figure, ax, report, group)
-        _legend(axes[0], timed)
+        repaired = upper is not None and _repair_arrow(upper, report)
+        _legend(axes[0], timed, repaired=repaired)
         return to_svg(figure)
 
 
@@ -122,11 +124,8 @@ def _latency_axis(axes: Sequence[Axes], timed: Sequence[Mapping[str, Any]]) -> N
 def _metric_axis(ax: Axes, report: Report, known: Sequence[Mapping[str, Any]]) -> None:
     metric = report["metric"]
     values = [float(c["metric"]) for c in known]
-    limit, reference = report["constraints"].get("max_drop"), report["before"]["metric"]
-    floor = None
-    if limit is not None and reference is not None:
-        floor = reference - limit if metric["higher_is_better"] else reference + limit
-        values.append(floor)
+    floor = floor_value(report)
+    values += [] if floor is None else [floor]
     # A hundredth of a point must not look like a cliff.
     least = 2.0 if metric["unit"] in {"points", "dB"} else 0.05 * max(map(abs, values))
     missing = max(0.0, least - (max(values) - min(values))) / 2
@@ -173,7 +172,21 @@ def _scatter(figure: Figure, ax: Axes, report: Report, group: Sequence[Mapping[s
     label_points(figure, ax, points)
 
 
-def _legend(ax: Axes, timed: Sequence[Mapping[str, Any]]) -> None:
+def _repair_arrow(ax: Axes, report: Report) -> bool:
+    """From plain INT8 to the repaired candidate; False where one of them is not in the picture."""
+    repair = (report.get("analysis") or {}).get("repair")
+    if not repair or not repair["lifted"]:
+        return False
+    ends = [(repair[side]["p50_ms"], repair[side]["value"]) for side in ("before", "after")]
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    if not all(x and y is not None and left <= x <= right and low <= y <= high for x, y in ends):
+        return False
+    arrow = {"arrowstyle": "->", "color": REPAIR_COLOUR, "shrinkA": 6, "shrinkB": 9, "lw": 1.4}
+    ax.annotate("", ends[1], ends[0], arrowprops=arrow, zorder=3)
+    return True
+
+
+def _legend(ax: Axes, timed: Sequence[Mapping[str, Any]], *, repaired: bool) -> None:
     marks = []
     for runtime in sorted({str(c["runtime"]) for c in timed}):
         colour = RUNTIME_COLOURS.get(runtime, FAINT)
@@ -183,6 +196,8 @@ def _legend(ax: Axes, timed: Sequence[Mapping[str, Any]]) -> None:
     marks.append(Line2D([], [], **ring, markerfacecolor="white", label="hollow: float"))
     label = "ring: chosen"
     marks.append(Line2D([], [], **ring, markerfacecolor="none", markersize=11, label=label))
+    if repaired:
+        marks.append(Line2D([], [], color=REPAIR_COLOUR, linewidth=1.4, label="arrow: repair"))
     row_legend(ax, marks)
 
 

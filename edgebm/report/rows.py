@@ -182,6 +182,14 @@ def is_float(candidate: Mapping[str, Any]) -> bool:
     return str(candidate["precision"]) in {"f32", "f16", "bf16"}
 
 
+def floor_value(report: Report) -> float | None:
+    """The worst metric that `max_drop` allows; None without that limit or a float metric."""
+    limit, reference = report["constraints"].get("max_drop"), report["before"]["metric"]
+    if limit is None or reference is None:
+        return None
+    return float(reference - limit if report["metric"]["higher_is_better"] else reference + limit)
+
+
 def floor_text(report: Report) -> str:
     """What the accuracy must keep, and the other limits that were set: a few sentences."""
     limits = report["constraints"]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends import openvino as openvino_backend
 from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
 from edgebm.backends.placement import Ignored, Placement, place
 from edgebm.backends.qdq import lower
+from edgebm.backends.weight_only import store_weights
 from edgebm.errors import BackendFailed
-from edgebm.ir.annotate import annotated
+from edgebm.ir.annotate import annotated, clear_quant, set_quant
 from edgebm.ir.model import Model
+from edgebm.ir.traits import MATMULS
+from edgebm.quant.params import Range
 from edgebm.search.candidates import DYNAMIC, Artifact
 
+# Share of the layers that another way to compute some must cover to be a candidate of its own:
+# the head of a CNN alone is not worth one.
+_WORTH = 0.5
 # How each runtime's files are made from a graph, float or with Q/DQ.
 BUILD: dict[str, Callable[[Model], dict[str, bytes]]] = {
     "onnxruntime": onnxruntime_backend.build,
@@ -68,8 +75,71 @@ def build_integer(
             kind = "int8" + dialect.name.partition("-cpu")[2]
             built.append(_artifact(kind, lowered, plan, dialect))
     if runtime == "onnxruntime":
-        built += _dynamic(model, grids, ignored)
+        built += _dynamic(model, grids, ignored, cpu_dialects(runtime)[0], share=_WORTH)
     return built
+
+
+def build_weight_only(
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+) -> list[Artifact | BackendFailed]:
+    """Artifacts for decisions that are about weights alone: no range of an activation is known.
+
+    Integers are unpacked to float when the model is loaded, or while it multiplies; on ONNX
+    Runtime there is one of each, and one whose products take the range of their input at each
+    call where the weights are such that integer kernels take them.
+
+    Args:
+        model: annotated, without ranges.
+        runtime: "onnxruntime" or "openvino".
+        grids: those that do not overflow on the target.
+        ignored: nodes the user wants in float.
+    """
+    stored = store_weights(model, ignored)
+    if not stored.bits:
+        return []
+    plain = Artifact(
+        runtime,
+        f"w{min(stored.bits.values())}",
+        {},
+        stored.model,
+        tuple(stored.bits),
+        stored.reasons,
+        stored.bits,
+    )
+    if runtime != "onnxruntime":
+        try:
+            return [replace(plain, files=BUILD[runtime](stored.model))]
+        except BackendFailed as error:
+            return [error]
+    plain = replace(plain, settings=onnxruntime_backend.UNPACK)
+    built = [replace(plain, files=onnxruntime_backend.build_plain(stored.model))]
+    files, count = onnxruntime_backend.build_packed(stored.model)
+    if count >= _WORTH * len(stored.bits):
+        built.append(replace(plain, kind=f"{plain.kind}-packed", files=files))
+    dynamic = _dynamic_without_ranges(model, grids, ignored)
+    return [*built, *(a for a in dynamic if len(a.integer_nodes) >= _WORTH * len(stored.bits))]
+
+
+def build_promises(
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+) -> list[Artifact]:
+    """Integer artifacts of made-up ranges, to be timed and never taken; see `build_integer`."""
+    built = build_integer(model, runtime, grids, ignored)
+    artifacts = [artifact for artifact in built if isinstance(artifact, Artifact)]
+    return [replace(a, promise=True) for a in artifacts if a.kind != DYNAMIC]
+
+
+def _dynamic_without_ranges(
+    model: Model, grids: Sequence[Grid], ignored: Ignored
+) -> list[Artifact]:
+    """The same as `_dynamic` from weights alone, if all that it would quantize are products."""
+    out = model.clone()
+    for node in out.nodes(*MATMULS - {"MatMul", "Gemm"}):
+        clear_quant(node.inputs[1])  # type: ignore[arg-type]
+    dialect = replace(cpu_dialects("onnxruntime")[0], joins=frozenset(), carries=frozenset())
+    for value in place(out, dialect, ignored, decided=False).points.values():
+        set_quant(value, Range(-1.0, 1.0))  # any will do: each call takes its own
+    return _dynamic(out, grids, ignored, dialect, share=1.0)
 
 
 def _artifact(
@@ -83,16 +153,19 @@ def _artifact(
     return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons)
 
 
-def _dynamic(model: Model, grids: Sequence[Grid], ignored: Ignored) -> list[Artifact]:
-    """Products that take their range at run time. They use all 8 bits of an activation."""
+def _dynamic(
+    model: Model, grids: Sequence[Grid], ignored: Ignored, dialect: Dialect, share: float
+) -> list[Artifact]:
+    """Products that take their range at run time. They use all 8 bits of an activation.
+
+    `share` is how many of the quantized nodes must be such products.
+    """
     grid = next((g for g in grids if g.activation_bits == 8), None)
     if grid is None:
         return []
-    dialect = cpu_dialects("onnxruntime", grid)[0]
-    lowered, plan = lower(model, dialect, ignored)
+    lowered, plan = lower(model, replace(dialect, grid=grid), ignored)
     files, count = onnxruntime_backend.build_dynamic(lowered)
-    # The head of a CNN alone is not worth a candidate of its own.
-    if 2 * count < len(plan.nodes) or not count:
+    if count < share * len(plan.nodes) or not count:
         return []
     nodes = tuple(node.name or "?" for node in plan.nodes)
     return [Artifact("onnxruntime", DYNAMIC, files, lowered, nodes, plan.reasons)]

@@ -23,10 +23,14 @@ class Face:
 class Artifact:
     """One built model file set.
 
-    `kind` is "float" or the name of an integer placement ("int8", "int8+attention",
-    "int8-dynamic").
+    `kind` is "float", the name of an integer placement ("int8", "int8+attention",
+    "int8-dynamic"), or of a way to keep weights as integers that are multiplied in float ("w8",
+    "w4", "w8-packed", "w4-packed").
     `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
     each other computing node why it was not. `lowered` is the graph the files were built from.
+    `weight_bits` has the bits of nodes whose weights alone are integers. `settings` are options
+    that the runtime needs to run the files as they are meant. A `promise` was built from
+    made-up ranges: it shows how fast it would be, and cannot be taken.
     """
 
     runtime: str
@@ -35,6 +39,9 @@ class Artifact:
     lowered: Model
     integer_nodes: tuple[str, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
+    weight_bits: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    promise: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -85,7 +92,10 @@ def enumerate_candidates(
         for precision in allowed:
             for count in threads:
                 config = EngineConfig(
-                    precision=precision, threads=count, static_shapes=tuple(static_shapes)
+                    precision=precision,
+                    threads=count,
+                    static_shapes=tuple(static_shapes),
+                    settings=dict(artifact.settings),
                 )
                 found.append(Candidate(artifact, config))
     return found

@@ -11,6 +11,8 @@ from edgebm.search.judge import Judge, Score
 from edgebm.search.race import Measurement
 
 MEGABYTE = 1e6
+_ABOUT = 1.1  # times a size are as good as that size
+_PROMISE = "only timed: its ranges are those of made-up inputs; it needs samples (-d)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Choice:
 
 
 class Chooser:
-    """Tries candidates fastest first and stops at the first that keeps every limit."""
+    """Tries candidates, the preferred first, and stops at the first that keeps every limit."""
 
     def __init__(
         self,
@@ -54,8 +56,11 @@ class Chooser:
         limits: Limits,
         score: Callable[[Candidate], Score],
         earn_p99: Callable[[str], None],
+        prefer: str = "latency",
     ) -> None:
+        """`prefer` is "latency" or "size"."""
         self.judge, self.limits = judge, limits
+        self._by_size = prefer == "size"
         self._score, self._earn_p99 = score, earn_p99
         self._scores: dict[str, Score] = {}
 
@@ -64,16 +69,18 @@ class Chooser:
     ) -> Choice:
         """Choose among `candidates`.
 
-        Candidates that were timed come first, fastest first; where nothing was timed their
-        order is the preference. The float baseline is always scored.
+        Where nothing was timed their order is the preference. The float baseline, the fastest
+        one, is always scored.
         """
         outcomes = [Outcome(c, measured[c.id]) for c in candidates]
         for outcome in outcomes:
             if outcome.measured.failed:
                 outcome.status, outcome.why = "failed", outcome.measured.failed
+            elif outcome.candidate.artifact.promise:
+                outcome.status, outcome.why = "needs_samples", _PROMISE
         alive = [o for o in outcomes if not o.status]
-        ranked = sorted(alive, key=lambda o: o.measured.p50_ms or 0.0)
-        baseline = next(o for o in ranked if o.candidate.is_float_baseline)
+        ranked = self._ranked(alive)
+        baseline = min((o for o in alive if o.candidate.is_float_baseline), key=_p50)
         baseline.score = self._scored(baseline.candidate)
         for outcome in ranked:
             faults = self._faults(outcome, baseline.score)
@@ -85,6 +92,17 @@ class Chooser:
         missed = self._faults(best, baseline.score)
         best.why = "nothing keeps every limit; this comes closest"
         return Choice(best, baseline, outcomes, missed)
+
+    def _ranked(self, alive: Sequence[Outcome]) -> list[Outcome]:
+        """Fastest first; where small is preferred, of each group of about the same size."""
+        if not self._by_size:
+            return sorted(alive, key=_p50)
+        groups: list[list[Outcome]] = []
+        for outcome in sorted(alive, key=_size):
+            if not groups or _size(outcome) > _ABOUT * _size(groups[-1][0]):
+                groups.append([])
+            groups[-1].append(outcome)
+        return [outcome for group in groups for outcome in sorted(group, key=_p50)]
 
     def _faults(self, outcome: Outcome, before: Score) -> list[str]:
         """Why a candidate cannot be taken; sets its status when there is a reason."""
@@ -138,11 +156,15 @@ class Chooser:
 
     def _settle(self, chosen: Outcome, ranked: Sequence[Outcome]) -> None:
         chosen.status = "chosen"
-        chosen.why = "the fastest that keeps every limit"
+        chosen.why = f"the {'smallest' if self._by_size else 'fastest'} that keeps every limit"
         if chosen.measured.p50_ms is None:
             chosen.why = "the first in order of preference that keeps every limit; not timed here"
         for other in ranked:
             if other.status:
+                continue
+            if self._by_size and _size(other) > _ABOUT * _size(chosen):
+                other.status = "larger"
+                other.why = f"{_size(other) / _size(chosen):.2f} times the chosen one's size"
                 continue
             other.score = other.score or self._scores.get(other.candidate.answers_id)
             untimed = other.measured.p50_ms is None
@@ -162,6 +184,14 @@ class Chooser:
             if key < least:
                 best, least = outcome, key
         return best
+
+
+def _p50(outcome: Outcome) -> float:
+    return outcome.measured.p50_ms or 0.0
+
+
+def _size(outcome: Outcome) -> int:
+    return max(1, outcome.candidate.artifact.size_bytes)
 
 
 def _behind(other: Outcome, chosen: Outcome) -> str:

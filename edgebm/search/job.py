@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.data.callables import is_reference
@@ -18,12 +17,15 @@ from edgebm.errors import DataError, UsageError
 from edgebm.ir.face import face as face_of
 from edgebm.ir.indices import index_limits
 from edgebm.ir.model import Model
+from edgebm.passes.base import Skip
+from edgebm.passes.catalog import AnyStep
 from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.judge import AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
+from edgebm.search.made_up import made_up_samples
 from edgebm.search.shapes import ShapeLists, is_free, static_shapes
-from edgebm.spec import Shapes, TensorSpec
+from edgebm.spec import Shapes
 
 Progress = Callable[[str, int, int], None]
 _HELD_OUT = 0.2
@@ -46,7 +48,11 @@ class Options:
 
 @dataclass(slots=True)
 class Job:
-    """One model, its samples and its judge. `warnings` collects sentences for the report."""
+    """One model, its samples and its judge. `warnings` collects sentences for the report.
+
+    `made_up` says that the user gave nothing to calibrate with: `calibration`, and without
+    samples to evaluate on `evaluation` too, are numbers that only measure.
+    """
 
     model: Model
     face: Face
@@ -56,6 +62,18 @@ class Job:
     evaluation: Samples
     judged_by: Callable[[Run], Judge]
     warnings: list[str]
+    made_up: bool = False
+
+    @property
+    def steps(self) -> tuple[AnyStep, ...]:
+        """The recipe's steps that can be taken: without samples, those that need none."""
+        return tuple(s for s in self.recipe.steps if not (self.made_up and s.needs_samples))
+
+    @property
+    def left_out(self) -> tuple[Skip, ...]:
+        """The recipe's other steps."""
+        lost = [step for step in self.recipe.steps if step not in self.steps]
+        return tuple(Skip(step.kind, "?", "it needs samples (-d)") for step in lost)
 
     def sample(self) -> Mapping[str, NDArray[Any]]:
         """The sample whose shape is timed: the first one of evaluation."""
@@ -87,8 +105,8 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
         model: canonical.
         recipe: what to do.
         options: plain values.
-        data: calibration samples in any form that `open_samples` takes; None only where the
-            recipe needs none and every axis has a fixed size.
+        data: calibration samples in any form that `open_samples` takes; None leaves out the
+            steps that need some.
         labels: labels for `data`, in place of its own.
         metric: name, `module:function` or callable; None for the labels' default metric.
         evaluation: samples with labels to evaluate on (a path or live samples), or the
@@ -102,14 +120,16 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     _check_shapes(face, options.shapes)
     warnings: list[str] = []
     calibration = _open(data, face, recipe, labels)
-    if calibration is None:
-        calibration = _made_up(face, recipe, options.seed, warnings)
     program = _is_program(evaluation)
     separate = None if program or evaluation is None else _open(evaluation, face, recipe, None)
+    if calibration is None:
+        calibration = made_up_samples(model, face, options.shapes, separate, options.seed)
     judged = separate or calibration
     if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
         calibration, judged = calibration.split(_HELD_OUT)
-    job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings)
+    job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings, data is None)
+    if job.made_up:
+        _warn(job, _without_samples(job, judged=separate is not None, program=program))
     job.judged_by = _judge_factory(job, metric, evaluation if program else None)
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
@@ -117,6 +137,16 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     _check_indices(job)
     warnings += [*calibration.warnings, *(separate.warnings if separate else [])]
     return job
+
+
+def _without_samples(job: Job, *, judged: bool, program: bool) -> str:
+    """What the report has to say where there is nothing to calibrate with."""
+    lost = [skip.step for skip in job.left_out]
+    parts = [f"left out: {', '.join(lost)}"] if lost else []
+    if not judged:
+        agreement = "speed is" if program else "speed and agreement with the float model are"
+        parts.append(f"{agreement} measured on made-up inputs")
+    return f"no samples were given with -d; {'; '.join(parts)}" if parts else ""
 
 
 def _no_judge(run: Run) -> Judge:
@@ -169,33 +199,6 @@ def _judge_factory(job: Job, metric: object, program: Any) -> Callable[[Run], Ju
 def _warn(job: Job, sentence: str) -> None:
     if sentence:
         job.warnings.append(sentence)
-
-
-def _made_up(face: Face, recipe: Recipe, seed: int, warnings: list[str]) -> Samples:
-    """Random samples to time a model with that is not quantized statically."""
-    if recipe.needs_samples:
-        raise DataError(
-            f"the recipe {recipe.name} needs samples to calibrate with",
-            hint="give them with -d samples.npz, or use -r fp32",
-        )
-    if is_free(face):
-        free = [str(spec) for spec in face.inputs if any(isinstance(d, str) for d in spec.shape)]
-        raise DataError(
-            f"without samples the sizes of free axes are not known: {'; '.join(free)}",
-            hint="give samples with -d; one is enough to measure with",
-        )
-    warnings.append("no samples were given: speed and agreement are measured on random inputs")
-    rng = np.random.default_rng(seed)
-    arrays = [{spec.name: _random(spec, rng) for spec in face.inputs} for _ in range(4)]
-    return open_samples(arrays, face.inputs)
-
-
-def _random(spec: TensorSpec, rng: np.random.Generator) -> NDArray[Any]:
-    """Normal floats; zeros for integers, which may be row numbers."""
-    shape = tuple(int(dim) for dim in spec.shape)
-    if np.dtype(spec.dtype).kind == "f":
-        return rng.normal(size=shape).astype(spec.dtype)
-    return np.zeros(shape, spec.dtype)
 
 
 def _check_ignored(model: Model, ignored: Sequence[str]) -> None:

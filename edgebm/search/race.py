@@ -140,7 +140,10 @@ class Race:
         # The best turn of each against the usual turn of the fastest: neither one disturbed turn
         # nor one lucky turn of another may throw a fast candidate out.
         best = {key: min(turns) for key, turns in alive.items()}
-        pace = min(map(statistics.median, alive.values()))
+        # Nor may one that cannot be taken.
+        promises = {c.id for c in self.candidates if c.artifact.promise}
+        runners = {key: turns for key, turns in alive.items() if key not in promises} or alive
+        pace = min(map(statistics.median, runners.values()))
         # The float model stays in to the end: it is what everything is compared with.
         baselines = {c.id for c in self.candidates if c.is_float_baseline}
         kept = min((key for key in alive if key in baselines), key=best.__getitem__, default="")

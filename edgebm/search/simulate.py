@@ -6,7 +6,7 @@ from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
 from edgebm.backends.qdq import lower
 from edgebm.exec.compare import layer_sqnr_db
-from edgebm.ir.annotate import annotated
+from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
 from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
 from edgebm.search.job import Job, Progress
@@ -29,7 +29,7 @@ def rank_grids(
     """
     grids = list(cpu_grids(frozenset(target.features)))
     outputs = [spec.name for spec in job.face.outputs if spec.dtype == "float32"]
-    if len(grids) == 1 or not outputs or not annotated(decided):
+    if len(grids) == 1 or not outputs or not has_ranges(decided):
         return grids, ""
     count = min(_SAMPLES, len(job.calibration))
     kept = {}
@@ -55,10 +55,11 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
 
     Integer kernels of another CPU may add without overflow where this one's overflow, so they
     are simulated in float with the same rounding, from the same Q/DQ graph. Products that
-    take their range at run time are built not to overflow anywhere.
+    take their range at run time are built not to overflow anywhere, and integers that are
+    weights alone are multiplied in float.
     """
     artifact = candidate.artifact
-    if not target.missing() or artifact.kind in {"float", DYNAMIC}:
+    if not target.missing() or artifact.weight_bits or artifact.kind in {"float", DYNAMIC}:
         return candidate
     files = onnxruntime_backend.build_plain(artifact.lowered)
     simulated = Artifact("onnxruntime", artifact.kind, files, artifact.lowered)

@@ -107,8 +107,8 @@ def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
         },
         "target": first.target.name,
         "recipe": job.recipe.to_dict(),
-        "model": _model_dict(job),
-        "data": _data_dict(job),
+        "model": model_dict(job),
+        "data": data_dict(job),
         "metric": {
             "name": judge.name,
             "unit": judge.unit,
@@ -167,7 +167,9 @@ def _layer_dicts(found: Found) -> list[dict[str, Any]]:
     for node in artifact.lowered.nodes():
         label = node.name or "?"
         if label in integer:
-            row = {"precision": "int8", "sqnr_db": found.layer_sqnr.get(label), "why": ""}
+            bits = artifact.weight_bits.get(label)
+            kind = "int8" if bits is None else f"int{bits} weights"
+            row = {"precision": kind, "sqnr_db": found.layer_sqnr.get(label), "why": ""}
         elif label in artifact.reasons or node.op_type in MATMULS | RECURRENT:
             why = artifact.reasons.get(label) or "the float model was chosen"
             row = {"precision": "float", "sqnr_db": None, "why": why}
@@ -177,7 +179,8 @@ def _layer_dicts(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def _model_dict(job: Job) -> dict[str, Any]:
+def model_dict(job: Job) -> dict[str, Any]:
+    """The `model` of a report: where it comes from, and how large it is."""
     content = job.model.to_bytes()
     return {
         "source": job.model.source,
@@ -188,12 +191,15 @@ def _model_dict(job: Job) -> dict[str, Any]:
     }
 
 
-def _data_dict(job: Job) -> dict[str, Any]:
+def data_dict(job: Job) -> dict[str, Any]:
+    """The `data` of a report: which samples, and how many."""
     return {
-        "source": job.calibration.source,
+        "source": "made-up inputs" if job.made_up else job.calibration.source,
         "sha256": job.calibration.digest(),
         "evaluation_sha256": job.evaluation.digest(),
-        "calibration_samples": len(job.calibration) if job.recipe.needs_samples else 0,
+        "calibration_samples": 0
+        if job.made_up or not job.recipe.needs_samples
+        else len(job.calibration),
         "evaluation_samples": len(job.evaluation),
         "labels": job.evaluation.has_labels,
     }

@@ -9,18 +9,27 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.backends.dialects import Grid
+from edgebm.backends.dialects import Grid, cpu_dialects
+from edgebm.backends.qdq import lower
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable, UsageError
+from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
-from edgebm.search.build import build_float, build_integer, values_to_observe
+from edgebm.search.build import (
+    build_float,
+    build_integer,
+    build_promises,
+    build_weight_only,
+    values_to_observe,
+)
 from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candidates
 from edgebm.search.choose import Choice, Chooser, Outcome
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
+from edgebm.search.promise import promise_note, with_made_up_ranges
 from edgebm.search.race import Measurement, Race
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import compare_layers, provable, rank_grids
@@ -74,6 +83,7 @@ class Search:
         self.skips: list[Skip] = []
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self._grids: list[Grid] = []
 
     def run(self) -> Found:
         """All stages: passes, build, measure, score and choose.
@@ -82,7 +92,7 @@ class Search:
             BackendFailed: no runtime of the target takes even the float model.
         """
         decided = self.passes()
-        grids = self._timed("choose grid", lambda: self._rank_grids(decided))
+        grids = self._timed("choose grid", lambda: self.grids(decided))
         artifacts = self._timed("build", lambda: self._build(decided, grids))
         candidates = self._candidates(artifacts)
         trials = self._timed("try out", lambda: self._try_out(candidates))
@@ -92,11 +102,18 @@ class Search:
         with ExitStack() as stack:
             reference = stack.enter_context(self._reference(candidates, measured))
             judge = self.job.judged_by(_as_run(reference))
-            chooser = Chooser(judge, self.job.options.limits, self._scorer(judge), self._p99(race))
+            chooser = Chooser(
+                judge,
+                self.job.options.limits,
+                self._scorer(judge),
+                self._p99(race),
+                self.job.recipe.prefer,
+            )
             choice = self._timed("evaluate", lambda: chooser.choose(candidates, measured))
         if self.target.is_host:
             ids = [choice.chosen.candidate.id, choice.baseline.candidate.id]
             self._timed("measure p99", lambda: self._p99(race)(*ids))
+        self.notes += [note] if (note := promise_note(choice)) else []
         found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds)
         found.memory = {key: trial.peak_mib for key, trial in trials.items()}
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
@@ -111,24 +128,37 @@ class Search:
         return result
 
     def passes(self) -> Model:
-        context = Context(
-            samples=self.job.calibration,
-            observe=lambda m: values_to_observe(m, self.target.runtimes, self.job.is_ignored),
-            is_ignored=self.job.is_ignored,
-            seed=self.job.options.seed,
-            skips=self.skips,
-            progress=self.progress,
-        )
-        steps = self.job.recipe.steps
+        context = self._context()
+        self.skips += self.job.left_out
+        steps = self.job.steps
         decided, seconds = run_passes(self.job.model, steps, context)
         for step, spent in zip(steps, seconds, strict=True):
             self.seconds[step.kind] = self.seconds.get(step.kind, 0.0) + spent
         return decided
 
-    def _rank_grids(self, decided: Model) -> list[Grid]:
-        ranked, note = rank_grids(self.job, self.target, decided, self.progress)
-        self.notes += [note] if note else []
-        return ranked
+    def _context(self) -> Context:
+        return Context(
+            samples=None if self.job.made_up else self.job.calibration,
+            observe=lambda m: values_to_observe(m, self.target.runtimes, self.job.is_ignored),
+            lower=self._lower,
+            is_ignored=self.job.is_ignored,
+            seed=self.job.options.seed,
+            skips=self.skips,
+            progress=self.progress,
+        )
+
+    def grids(self, decided: Model) -> list[Grid]:
+        """Bits that do not overflow here, best first; settled once, when first needed."""
+        if not self._grids:
+            ranked, note = rank_grids(self.job, self.target, decided, self.progress)
+            self._grids = ranked
+            self.notes += [note] if note else []
+        return self._grids
+
+    def _lower(self, model: Model) -> Model:
+        """The placement that every runtime comes close to, for passes that measure it."""
+        dialect = cpu_dialects(self.target.runtimes[0], self.grids(model)[0])[0]
+        return lower(model, dialect, self.job.is_ignored)[0]
 
     def _compare(self, chosen: Outcome) -> dict[str, float]:
         return compare_layers(self.job, chosen.candidate.artifact, self.progress)
@@ -137,6 +167,7 @@ class Search:
         """Float and integer artifacts of every runtime; the integer ones first (preferred)."""
         floats: list[Artifact] = []
         integers: list[Artifact] = []
+        promised = with_made_up_ranges(self.job, self.target, decided, self._context())
         total = len(self.target.runtimes)
         for done, runtime in enumerate(self.target.runtimes):
             self.progress("build", done, total)
@@ -147,11 +178,14 @@ class Search:
                 continue
             if "int8" not in self.target.precisions:
                 continue
-            for built in build_integer(decided, runtime, grids, self.job.is_ignored):
+            build = build_integer if has_ranges(decided) else build_weight_only
+            for built in build(decided, runtime, grids, self.job.is_ignored):
                 if isinstance(built, BackendFailed):
                     self.failures.append(str(built))
                 else:
                     integers.append(built)
+            if promised is not None:
+                integers += build_promises(promised, runtime, grids, self.job.is_ignored)
         self.progress("build", total, total)
         if not floats:
             raise BackendFailed("no runtime takes the model: " + "; ".join(self.failures))
@@ -235,7 +269,7 @@ class Search:
         chosen = found.choice.chosen.candidate
         meant = sum(op in MATMULS for op in _ops(chosen.artifact))
         runs = found.layers[chosen.id].get("int8", 0)
-        if runs < meant and not self.target.missing():
+        if not chosen.artifact.weight_bits and runs < meant and not self.target.missing():
             found.warnings.append(
                 f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
             )
@@ -243,7 +277,8 @@ class Search:
 
 def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
     if candidate.artifact.runtime == "onnxruntime":
-        return onnxruntime_backend.executed_layers(dict(candidate.artifact.files))
+        artifact = candidate.artifact
+        return onnxruntime_backend.executed_layers(dict(artifact.files), artifact.settings)
     with Runner(candidate, face) as runner:
         return runner.engine.executed()
 

@@ -19,6 +19,7 @@ from edgebm.spec import EngineConfig, Shapes, TensorSpec
 Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 RUNTIMES = ("openvino", "onnxruntime")
+PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 _REPORTER = "openvino_telemetry"
 # Vendors ask for cache-line or vector alignment before they use a buffer without a copy.
 _ALIGNMENT = 64
@@ -56,6 +57,15 @@ class Engine(Protocol):
 
     def executed(self) -> dict[str, int]:
         """Layers that really run, by precision; empty where the runtime cannot say."""
+        ...
+
+    def profile(self, request: Request, calls: int) -> dict[str, float]:
+        """Call `calls` times; the median microseconds of each layer, by the runtime's name for it.
+
+        The names of the source nodes that were joined into a layer follow behind commas, where
+        the runtime tells them. Once per engine, which must have been opened with the setting
+        `PROFILE`: the runtime's own clock costs time.
+        """
         ...
 
     def close(self) -> None: ...

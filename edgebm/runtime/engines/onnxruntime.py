@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,7 @@ _DTYPES = {
     **{f"tensor({name})": name for name in ("int8", "int16", "int32", "int64")},
     **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64")},
 }
+_TIMED = "_kernel_time"  # how its profile marks a node's own time
 _BF16_KEY = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 
 
@@ -50,6 +55,7 @@ class OnnxRuntimeEngine:
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._name = f"onnxruntime {self.version}"
         self._config = config
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         model = files["model.onnx"]
         self._free = self._open(model, {})
         self._check(self._free)
@@ -68,6 +74,17 @@ class OnnxRuntimeEngine:
     def executed(self) -> dict[str, int]:
         """Empty: the runtime tells what it really runs only in a profile file."""
         return {}
+
+    def profile(self, request: Request, calls: int) -> dict[str, float]:
+        assert isinstance(request, _Request)
+        for _ in range(calls):
+            request.infer()
+        path = Path(request.session.end_profiling())
+        times: dict[str, list[float]] = {}
+        for event in json.loads(path.read_text(encoding="utf-8")):
+            if event.get("cat") == "Node" and event["name"].endswith(_TIMED):
+                times.setdefault(event["name"].removesuffix(_TIMED), []).append(event["dur"])
+        return {label: statistics.median(each) for label, each in times.items()}
 
     def close(self) -> None:
         self._free = None
@@ -95,6 +112,10 @@ class OnnxRuntimeEngine:
         settings = dict(config.settings)
         # Without fusion the integer layers are computed in float, as the Q/DQ nodes say: the
         # answers of a processor with wider integer instructions than this one.
+        if settings.pop("profile", "0") == "1":
+            self._scratch = tempfile.TemporaryDirectory(prefix="edgebm-")
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._scratch.name) / "layers")
         if settings.pop("emulate", "0") == "1":
             settings["session.disable_quant_qdq"] = "1"
         if config.precision == "bf16" and arch() == "aarch64":
@@ -119,10 +140,11 @@ class OnnxRuntimeEngine:
 
 
 class _Request:
-    __slots__ = ("_binding", "_free", "_made", "_name", "_run", "fixed", "inputs")
+    __slots__ = ("_binding", "_free", "_made", "_name", "_run", "fixed", "inputs", "session")
 
     def __init__(self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes) -> None:
         self._name = engine._name  # noqa: SLF001 - one module
+        self.session = session
         self._binding = session.io_binding()
         made = []
         for spec in engine._inputs:  # noqa: SLF001

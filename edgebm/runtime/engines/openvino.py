@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
 # These move data or run once, when weights are packed.
 _NOT_LAYERS = frozenset(
-    {"Input", "Output", "Const", "Reorder", "Convert", "Reshape", "Transpose", "ShapeOf"}
+    {"Input", "Output", "Const", "Reorder", "Convert", "Reshape", "Transpose", "ShapeOf", "Gather"}
 )
 _NATIVE_ARGUMENTS = "inputs: dict, share_outputs: bool, decode_strings: bool"
 # Other precisions, such as i32, belong to shape arithmetic.
@@ -89,8 +90,23 @@ class OpenVinoEngine:
             info = node.get_rt_info()
             kind, precision = _info(info, "layerType"), _info(info, "runtimePrecision")
             if kind not in _NOT_LAYERS and precision in _PRECISIONS:
-                counts[_PRECISIONS[precision]] += 1
+                counts[_computed_in(precision, _info(info, "primitiveType"))] += 1
         return dict(sorted(counts.items()))
+
+    def profile(self, request: Request, calls: int) -> dict[str, float]:
+        assert isinstance(request, _Request)
+        compiled, joined = request.compiled, {}
+        for node in compiled.get_runtime_model().get_ops():
+            sources = _info(node.get_rt_info(), "originalLayersNames")
+            joined[node.get_friendly_name()] = f"{node.get_friendly_name()},{sources}"
+        times: dict[str, list[float]] = {}
+        for _ in range(calls):
+            request.infer()
+            for layer in request.layers():
+                if layer.status == layer.Status.EXECUTED:
+                    label = joined.get(layer.node_name, layer.node_name)
+                    times.setdefault(label, []).append(layer.real_time.total_seconds() * 1e6)
+        return {label: statistics.median(each) for label, each in times.items()}
 
     def close(self) -> None:
         self._free = None
@@ -117,6 +133,7 @@ class _Request:
         "_name",
         "_request",
         "_specs",
+        "compiled",
         "fixed",
         "inputs"
     )  # fmt: skip
@@ -124,6 +141,7 @@ class _Request:
     def __init__(self, engine: OpenVinoEngine, compiled: Any, shapes: Shapes) -> None:
         tensor = engine._ov.Tensor  # noqa: SLF001 - one module
         self._name = engine._name  # noqa: SLF001
+        self.compiled = compiled
         self._request = compiled.create_infer_request()
         self._infer = _bare_infer(engine._ov, self._request)  # noqa: SLF001
         self._before: list[tuple[NDArray[Any], NDArray[Any]]] = []
@@ -172,6 +190,11 @@ class _Request:
         data: NDArray[Any] = self._request.get_output_tensor(port).data
         return data.astype(dtype, copy=False)
 
+    def layers(self) -> Sequence[Any]:
+        """The vendor's times of each layer in the last call."""
+        found: Sequence[Any] = self._request.profiling_info
+        return found
+
     def infer(self) -> None:
         for theirs, ours in self._before:
             np.copyto(theirs, ours, casting="unsafe")
@@ -212,7 +235,10 @@ def _options(config: EngineConfig) -> dict[str, str]:
     }
     if config.threads:
         options["INFERENCE_NUM_THREADS"] = str(config.threads)
-    return {**options, **config.settings}
+    settings = dict(config.settings)
+    if settings.pop("profile", "0") == "1":
+        settings["PERF_COUNT"] = "YES"
+    return {**options, **settings}
 
 
 def _read(core: Any, files: Files) -> Any:
@@ -232,6 +258,13 @@ def _port(ports: Sequence[Any], name: str) -> int:
 def _matching(array: NDArray[Any], wanted: Any) -> NDArray[Any]:
     dtype = np.dtype(wanted)
     return array if array.dtype == dtype else aligned_empty(array.shape, dtype)
+
+
+def _computed_in(precision: str, primitive: str) -> str:
+    """What a layer is for people: a float kernel has the precision of its weights as its own."""
+    label = _PRECISIONS[precision]
+    unpacks = label == "int4" or primitive.endswith(("_f32", "_f16", "_bf16"))
+    return f"{label} weights" if unpacks and label in ("int8", "int4") else label
 
 
 def _info(info: Any, key: str) -> str:

@@ -177,3 +177,37 @@ def test_a_report_never_replaces_its_bundle(
     assert main(["report", str(bundle), "-o", str(bundle), "--force"]) == 2
     assert "is an input of this command" in capsys.readouterr().err
     assert bundle.read_bytes() == before
+
+
+def test_report_shows_the_analysis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads(REPORT.read_text())
+    histogram = {"low": -1.0, "high": 1.0, "counts": [1] * 64}
+    weight = {"low": -1.0, "high": 1.0, "channels": 4, "spread": 2.0, "db": 40.0}
+    layer = {
+        "name": "stem",
+        "op": "Conv",
+        "alone_db": 21.0,
+        "without_db": 30.0,
+        "local_db": 25.0,
+        "weight": {**weight, "histogram": histogram},
+        "activation": None,
+        "float_us": None,
+        "int8_us": None,
+        "lifted": False,
+    }
+    report["analysis"] = {
+        "samples": 4,
+        "grid": "w8a8",
+        "runtime": "openvino",
+        "full_db": 20.0,
+        "layers": [layer],
+        "repair": None,
+    }
+    bundle = write(tmp_path / "signs.edgebm", report=report)
+    page = tmp_path / "page.html"
+    assert main(["report", str(bundle), "-o", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "1 layer on integers" in out
+    assert "stem" in out
+    assert "the worst output keeps 20.0 dB" in out
+    assert "Which layer is to blame" in page.read_text("utf-8")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from edgebm.cli.recipes import command as recipes
 from edgebm.cli.targets import command as targets
 from edgebm.errors import TargetError
-from edgebm.recipe import load_recipe
+from edgebm.recipe import list_recipes, load_recipe
 
 
 def test_targets_are_listed_with_a_line_each() -> None:
@@ -45,4 +45,4 @@ def test_recipes(tmp_path: Path) -> None:
     assert load_recipe(mine) == load_recipe("int8")
     plain = json.loads(CliRunner().invoke(recipes, ["fp32", "--json"]).stdout)
     assert plain["steps"] == []
-    assert len(json.loads(CliRunner().invoke(recipes, ["--json"]).stdout)) == 2
+    assert len(json.loads(CliRunner().invoke(recipes, ["--json"]).stdout)) == len(list_recipes())

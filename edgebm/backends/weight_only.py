@@ -1,0 +1,102 @@
+"""Store decided weights as integers behind DequantizeLinear; everything is computed in float.
+
+OpenVINO multiplies from the integers as they are (MatMul) or unpacks them when it compiles
+(the rest). ONNX Runtime unpacks them when it loads, if it is told not to look for Q/DQ
+patterns, or multiplies from blocks with an operator of its own (`onnxruntime_blocks.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgebm.backends.dialects import OPENVINO_CPU
+from edgebm.backends.placement import Ignored
+from edgebm.backends.qdq import lower
+from edgebm.ir.annotate import has_ranges, quant_of
+from edgebm.ir.edit import Attribute, add_const, add_node, const, name, remove_dead
+from edgebm.ir.model import Model
+from edgebm.ir.traits import MATMULS, RECURRENT
+from edgebm.quant.params import QuantParams, quantize
+
+_OPSET = 21  # the first with blocks and with four bits
+_STORED = {
+    (4, False): ir.DataType.UINT4,
+    (4, True): ir.DataType.INT4,
+    (8, False): ir.DataType.UINT8,
+    (8, True): ir.DataType.INT8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A graph with integer weights. `bits` has those of each node that reads one, by its name;
+    `reasons` says of each other node that could have had one why it has none.
+    """
+
+    model: Model
+    bits: Mapping[str, int]
+    reasons: Mapping[str, str]
+
+
+def store_weights(model: Model, ignored: Ignored) -> Stored:
+    """Write the decisions on the weights of `model` as integers in a copy.
+
+    Args:
+        model: annotated, with no range on any activation.
+        ignored: `(node name, op type) -> bool`, true for nodes the user wants in float.
+    """
+    assert not has_ranges(model)  # those would ask for integer kernels
+    out, _ = lower(model, OPENVINO_CPU, ignored)  # without ranges: embedding tables only
+    bits: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    floats: dict[ir.Value, ir.Value] = {}
+    for node in list(out.nodes(*MATMULS, *RECURRENT)):
+        label = node.name or "?"
+        if ignored(node.name or "", node.op_type):
+            reasons[label] = "it is on the ignored list"
+            continue
+        for index in (1, 2) if node.op_type in RECURRENT else (1,):
+            value = node.inputs[index]
+            params = quant_of(value)
+            if value is None or params is None:
+                continue
+            if value not in floats:
+                floats[value] = _dequantized(node, value, params)
+            node.replace_input_with(index, floats[value])
+            bits[label] = stored_bits(node, params)
+        if label not in bits:
+            weightless = const(node.inputs[1]) is None
+            reasons[label] = "it has no weight" if weightless else "its weight was not quantized"
+    if bits:
+        out.graph.opset_imports[""] = max(_OPSET, out.graph.opset_imports.get("", 0))
+    remove_dead(out.graph.graph)
+    return Stored(out, bits, reasons)
+
+
+def stored_bits(node: ir.Node, params: QuantParams) -> int:
+    """Bits that each number of the weight takes in the file."""
+    return 4 if params.bits <= 4 and node.op_type in ("MatMul", "Gemm") else 8
+
+
+def _dequantized(before: ir.Node, value: ir.Value, params: QuantParams) -> ir.Value:
+    """The weight as float again, from integers, in front of the first node that reads it."""
+    graph, label, array = before.graph, name(value), const(value)
+    assert isinstance(graph, ir.Graph)
+    assert array is not None
+    dtype = _STORED[stored_bits(before, params), params.signed].numpy()
+    args = [
+        add_const(graph, f"{label}.q", quantize(array, params).astype(dtype)),
+        add_const(graph, f"{label}.scale", params.scale),
+    ]
+    if np.any(params.zero_point) or not params.signed:
+        args.append(add_const(graph, f"{label}.zero_point", params.zero_point.astype(dtype)))
+    attributes: dict[str, Attribute] = {} if params.axis is None else {"axis": params.axis}
+    if params.block_size is not None:
+        attributes["block_size"] = params.block_size
+    result = add_node(before, "DequantizeLinear", args, attributes, label=f"{label}.dq")
+    result.type, result.shape = value.type, value.shape
+    return result

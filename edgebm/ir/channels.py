@@ -1,0 +1,257 @@
+"""Find values whose channels can be rescaled one by one without changing the model.
+
+Between the layers that write a value and the layers that read it there are often only operations
+that commute with a positive factor per channel: ReLU, pooling, a residual Add. Then channel c of
+everything in between can be divided by s[c], as long as the writers' weights are divided by it
+and the readers' multiplied (`ir/rescale.py` does that).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from edgebm.ir.edit import const, input_at, name
+from edgebm.ir.model import Model
+from edgebm.ir.moves import carry_back, carry_on
+
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Where the channels of a value lie: index i of `axis` belongs to channel i // repeat."""
+
+    axis: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A layer whose input channels are those of a group, each `repeat` times in a row."""
+
+    node: ir.Node
+    repeat: int = 1
+
+
+@dataclass(slots=True)
+class ChannelGroup:
+    """Values that share a factor per channel.
+
+    `writers` are layers (or a BatchNormalization) that make the channels, `readers` layers that
+    sum over them, `offsets` constants added in between, as (node, index of the input).
+    `obstacle` says why the channels cannot be rescaled; it is empty where they can.
+    """
+
+    channels: int
+    writers: list[ir.Node] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
+    offsets: list[tuple[ir.Node, int]] = field(default_factory=list)
+    values: dict[ir.Value, Channels] = field(default_factory=dict)
+    obstacle: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name of its first writer."""
+        return self.writers[0].name or "?"
+
+
+def channel_groups(model: Model) -> list[ChannelGroup]:
+    """The groups of all layers, in the order of their first writers.
+
+    Groups with an obstacle are among them; groups whose channels no layer reads are not.
+    """
+    found: list[ChannelGroup] = []
+    seen: set[ir.Node] = set()
+    for node in model.nodes(*_LAYERS, "BatchNormalization"):
+        if node in seen or not _writes(node):
+            continue
+        group = _Walk(node).group
+        seen.update(group.writers)
+        if group.readers or (group.obstacle and not _ends_the_model(group)):
+            found.append(group)
+    return found
+
+
+class _Walk:
+    """Follows the channels of one layer's output in both directions."""
+
+    def __init__(self, start: ir.Node) -> None:
+        out = start.outputs[0]
+        axis = _output_axis(start)
+        size = None if out.shape is None else out.shape[axis]
+        self.group = ChannelGroup(size if isinstance(size, int) else 0)
+        self.group.writers.append(start)
+        self._crossed: set[ir.Node] = set()  # from their input to their output
+        self._factors: list[ir.Value] = []  # must not have the channels that they multiply
+        self._todo: deque[ir.Value] = deque()
+        if self.group.channels < 2:
+            self._block("it has one channel, or a number of them that is not known")
+            return
+        self._visit(out, Channels(axis % len(out.shape or ())))
+        while self._todo:
+            value = self._todo.popleft()
+            self._back(value)
+            for node, index in _uses(value):
+                self._on(value, node, index)
+            if value.is_graph_output():
+                self._block("it is a model output")
+        if any(factor in self.group.values for factor in self._factors):
+            self._block("it is multiplied by itself")
+        self._block_shared_weights()
+
+    def _block(self, reason: str) -> None:
+        self.group.obstacle = self.group.obstacle or reason
+
+    def _visit(self, value: ir.Value, where: Channels) -> None:
+        known = self.group.values.get(value)
+        if known is None:
+            self.group.values[value] = where
+            self._todo.append(value)
+        elif known != where:
+            self._block(f"'{name(value)}' holds its channels in two ways")
+
+    def _back(self, value: ir.Value) -> None:
+        """Look at what computes `value`."""
+        node, where = value.producer(), self.group.values[value]
+        if node is None:
+            self._block("it is added to a model input or a constant")
+        elif node in self.group.writers or node in self._crossed:
+            return
+        elif _writes(node) and where == Channels(_output_axis(node) % _rank(value)):
+            self.group.writers.append(node)
+        elif node.op_type in {"Add", "Sub"}:
+            for index in (0, 1):
+                self._operand(node, index, value)
+        elif node.op_type == "Mul":
+            self._factor_of(node, value)
+        elif (before := carry_back(node, where.axis)) is None:
+            self._block(f"it is added to the output of a {node.op_type}")
+        else:
+            assert node.inputs[0] is not None
+            self._visit(node.inputs[0], Channels(before, where.repeat))
+
+    def _on(self, value: ir.Value, node: ir.Node, index: int) -> None:
+        """Look at one node that reads `value`."""
+        where = self.group.values[value]
+        if node.op_type in {"Add", "Sub"}:
+            out = node.outputs[0]
+            self._visit(out, Channels(where.axis + _rank(out) - _rank(value), where.repeat))
+            self._operand(node, 1 - index, out)
+        elif node.op_type == "Mul" or (node.op_type == "Div" and index == 0):
+            factor, out = node.inputs[1 - index], node.outputs[0]
+            assert factor is not None
+            if _rank(out) != _rank(value):
+                self._block("a product gives it more axes")
+                return
+            self._factors.append(factor)
+            self._crossed.add(node)
+            self._visit(out, where)
+        elif index == 0 and _reads(node, where):
+            self.group.readers.append(Reader(node, where.repeat))
+        elif index == 0 and (after := carry_on(node, where.axis)) is not None:
+            axis, repeat = after
+            self._crossed.add(node)
+            self._visit(node.outputs[0], Channels(axis, repeat * where.repeat))
+        else:
+            self._block(_why_not(node))
+
+    def _factor_of(self, node: ir.Node, out: ir.Value) -> None:
+        """Include the one factor of a product that has the product's shape."""
+        full = [v for v in node.inputs if v and v.const_value is None and v.shape == out.shape]
+        if len(full) != 1 or out.shape is None:
+            self._block("it is added to a product of two values")
+            return
+        self._factors += [v for v in node.inputs if v is not None and v is not full[0]]
+        self._visit(full[0], self.group.values[out])
+
+    def _operand(self, node: ir.Node, index: int, out: ir.Value) -> None:
+        """Include operand `index` of a sum that has the group's channels."""
+        value, where = node.inputs[index], self.group.values[out]
+        assert value is not None
+        if value.const_value is not None:
+            if (node, index) not in self.group.offsets:
+                self.group.offsets.append((node, index))
+            return
+        axis = where.axis - (_rank(out) - _rank(value))
+        whole = self.group.channels * where.repeat
+        if axis < 0 or value.shape is None or value.shape[axis] != whole:
+            self._block("an Add spreads another value over its channels")
+        else:
+            self._visit(value, Channels(axis, where.repeat))
+
+    def _block_shared_weights(self) -> None:
+        layers = [*self.group.writers, *(reader.node for reader in self.group.readers)]
+        for node in layers:
+            weight = node.inputs[1]
+            assert weight is not None
+            if len(tuple(weight.uses())) > 1:
+                self._block(f"the weight of '{node.name}' is shared with another layer")
+
+
+def _uses(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+    for use in value.uses():
+        yield use.node, use.idx
+
+
+def _rank(value: ir.Value) -> int:
+    return 0 if value.shape is None else len(value.shape)
+
+
+def _output_axis(node: ir.Node) -> int:
+    return -1 if node.op_type in {"Gemm", "MatMul"} else 1
+
+
+def _writes(node: ir.Node) -> bool:
+    """Whether the layer's output channels can be rescaled in its constants."""
+    if node.op_type == "BatchNormalization":
+        scale, shift = const(node.inputs[1]), const(node.inputs[2])
+        return scale is not None and shift is not None and scale.dtype == np.float32
+    if node.op_type not in _LAYERS or not _has_matrix(node):
+        return False
+    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
+        return False
+    bias = None if node.op_type == "MatMul" else input_at(node, 2)
+    return bias is None or const(bias) is not None
+
+
+def _reads(node: ir.Node, where: Channels) -> bool:
+    """Whether `node` sums over the channels that lie at `where` in its input 0."""
+    if node.op_type not in _LAYERS or not _has_matrix(node):
+        return False
+    value = node.inputs[0]
+    assert value is not None
+    if node.op_type in {"Conv", "ConvTranspose"}:
+        return where == Channels(1)
+    if node.op_type == "Gemm":
+        return where.axis == 1 and node.attributes.get_int("transA", 0) == 0
+    return where.axis == _rank(value) - 1 and where.axis > 0
+
+
+def _has_matrix(node: ir.Node) -> bool:
+    """Whether input 1 is a constant float32 array of two axes or more, two for products."""
+    weight = const(node.inputs[1])
+    if weight is None or weight.dtype != np.float32 or weight.ndim < 2:
+        return False
+    return weight.ndim == 2 or node.op_type in {"Conv", "ConvTranspose"}
+
+
+def _why_not(node: ir.Node) -> str:
+    if node.op_type == "Clip":
+        return f"the upper limit of '{node.name}' (a ReLU6) does not scale with its input"
+    if node.op_type == "Concat":
+        return f"'{node.name}' puts other channels beside it"
+    if node.op_type in _LAYERS:
+        return f"'{node.name}' has no constant float32 weight for its channels"
+    return f"{node.op_type} does not scale with its input"
+
+
+def _ends_the_model(group: ChannelGroup) -> bool:
+    """Whether nothing but a model output reads the group's values."""
+    return all(
+        use.node.outputs[0] in group.values for value in group.values for use in value.uses()
+    )

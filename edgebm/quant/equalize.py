@@ -1,0 +1,104 @@
+"""Factors per channel that make a tensor easier to quantize. Numpy only; knows no graph.
+
+A channel c of an activation can be divided by s[c] when the weights that read it are multiplied
+by it. One step for all channels then fits each of them; the price is paid by the reading
+weights, whose channels of one output share a step as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+# Exponents of the activation's peaks: 1 evens out the activation alone, 0 the weights alone.
+ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A layer that sums over quantized channels.
+
+    Attributes:
+        columns: its weight, shape [G, O / G, C / G, taps]; output channel (g, o) sums over the
+            input channels of group g.
+        peak: largest magnitude of each input channel, shape [C].
+        power: mean square of each input channel, shape [C].
+    """
+
+    columns: F64
+    peak: F64
+    power: F64
+
+    def importance(self) -> F64:
+        """1 / variance of each output channel with independent inputs, shape [G, O / G]."""
+        energy = np.einsum("goct,gc->go", self.columns**2, self._grouped(self.power))
+        return 1.0 / np.maximum(energy, _TINY)
+
+    def demand(self) -> F64:
+        """Largest weight of each input channel, in units of what its output carries: [C]."""
+        strength = np.abs(self.columns).max(axis=3) * np.sqrt(self.importance())[:, :, None]
+        return np.asarray(strength.max(axis=1).reshape(-1), np.float64)
+
+    def noise(self, factor: F64, weight_levels: int, activation_levels: int) -> float:
+        """Expected noise over signal, summed over output channels, after dividing by `factor`.
+
+        Rounding errors are taken as uniform and independent: step^2 / 12 (Widrow).
+        """
+        scale = self._grouped(factor)[:, None, :, None]
+        weight = self.columns * scale
+        step = float((self.peak / factor).max()) / activation_levels
+        heard = step**2 * np.einsum("goct->go", weight**2)
+        steps = np.abs(weight).max(axis=(2, 3)) / weight_levels
+        carried = self._grouped(self.power / factor**2).sum(axis=1) * weight.shape[3]
+        spoken = steps**2 * carried[:, None]
+        return float(((heard + spoken) * self.importance()).sum() / 12)
+
+    def _grouped(self, per_channel: F64) -> F64:
+        return per_channel.reshape(self.columns.shape[0], -1)
+
+
+def balance(peak: F64, demand: F64, alpha: float) -> F64:
+    """s[c] = peak[c]^alpha / demand[c]^(1 - alpha), with median 1; 1 for dead channels.
+
+    With alpha 0.5 it is equation 11 of Nagel et al. 2019, arXiv:1906.04721.
+    """
+    used = (peak > 0) & (demand > 0)
+    factor = np.ones_like(peak)
+    if used.any():
+        # In the logarithm: peaks and demands may lie a hundred decades apart.
+        log = alpha * np.log(peak[used]) - (1 - alpha) * np.log(demand[used])
+        factor[used] = np.exp(log - np.median(log))
+    return factor
+
+
+def choose_factor(
+    peak: F64, products: Sequence[Product], weight_levels: int, activation_levels: int
+) -> tuple[F64, float]:
+    """The factor with the least expected noise in `products`, and that noise over today's.
+
+    Args:
+        peak: largest magnitude of each channel in all products, shape [C].
+        products: the layers that read the channels.
+        weight_levels: largest integer of a weight.
+        activation_levels: integers over which an activation's peak is spread.
+    """
+    demand = np.max([p.demand() for p in products], axis=0)
+
+    def total(factor: F64) -> float:
+        return sum(p.noise(factor, weight_levels, activation_levels) for p in products)
+
+    now = total(np.ones_like(peak))
+    factors = [balance(peak, demand, alpha) for alpha in ALPHAS]
+    noises = [total(factor) for factor in factors]
+    best = int(np.argmin(noises))
+    return factors[best], noises[best] / max(now, _TINY)
+
+
+def rms(rows: Iterable[F64]) -> F64:
+    """Root of the summed squares of each row, over several arrays of shape [C, numbers]."""
+    return np.sqrt(sum((r**2).sum(axis=1) for r in rows))

@@ -1,0 +1,91 @@
+"""What quantization does to a model, layer by layer, without building or timing anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edgebm.backends.dialects import cpu_dialects
+from edgebm.backends.placement import Placement
+from edgebm.backends.qdq import lower
+from edgebm.exec.compare import layer_sqnr_db
+from edgebm.ir.model import Model
+from edgebm.search.analysis import Known, analysis_dict
+from edgebm.search.job import Job, Progress
+from edgebm.search.sensitivity import layer_errors
+from edgebm.search.summary import data_dict, model_dict, versions
+from edgebm.search.target import Search
+from edgebm.target import Target
+
+_SAMPLES = 8
+
+
+def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
+    """The steps of the recipe, and then the blame of every layer that they quantize.
+
+    Looked at is the placement that every runtime of the target comes close to, with the bits
+    that its CPU adds without overflow.
+
+    Returns:
+        `model`, `data`, `recipe`, `notes`, `skips`, `warnings` and `analysis` as in a
+        `report.json`, and `layers`: what stays in float, and why.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    search = Search(job, target, progress)
+    decided = search.passes()
+    dialect = cpu_dialects(target.runtimes[0], search.grids(decided)[0])[0]
+    errors = layer_errors(job, decided, dialect, progress)
+    lowered, plan = lower(decided, dialect, job.is_ignored)
+    known = Known(local_db=_local_db(job, decided, lowered, plan, progress))
+    return {
+        "created_with": versions(),
+        "target": target.name,
+        "recipe": job.recipe.to_dict(),
+        "model": model_dict(job),
+        "data": data_dict(job),
+        "notes": search.notes,
+        "skips": [asdict(skip) for skip in search.skips],
+        "warnings": list(dict.fromkeys(job.warnings)),
+        "layers": _left_in_float(decided, plan),
+        "analysis": analysis_dict(job, decided, dialect, errors, progress, known),
+    }
+
+
+def _local_db(
+    job: Job, decided: Model, lowered: Model, plan: Placement, progress: Progress
+) -> dict[str, float]:
+    """SQNR of each integer node's output, the errors of the layers before it included.
+
+    Compared with the decided graph in float, not with the source model: steps that even channels
+    out scale the values between two layers.
+    """
+    kept = {value.name for node in lowered.nodes() for value in node.outputs}
+    outputs = {node.name or "?": node.outputs[0].name or "?" for node in plan.nodes}
+    values = sorted(set(outputs.values()) & kept)
+    total, done = min(_SAMPLES, len(job.evaluation)), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress("compare layers", done, total)
+
+    samples = job.evaluation.feeds(0, total)
+    found = layer_sqnr_db(decided, lowered, values, samples, tick) if values else {}
+    return {node: found[value] for node, value in outputs.items() if value in found}
+
+
+def _left_in_float(decided: Model, plan: Placement) -> list[dict[str, Any]]:
+    """The computing nodes that get no integers, in the order of the graph."""
+    return [
+        {
+            "name": node.name or "?",
+            "op": node.op_type,
+            "precision": "float",
+            "sqnr_db": None,
+            "why": why,
+        }
+        for node in decided.nodes()
+        if (why := plan.reasons.get(node.name or "?"))
+    ]

@@ -1,0 +1,77 @@
+"""What stands in for samples where the user gave none: enough to time a model, not to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebm.data.samples import Samples, open_samples
+from edgebm.errors import DataError
+from edgebm.ir.indices import index_limits
+from edgebm.ir.model import Model
+from edgebm.search.candidates import Face
+from edgebm.search.shapes import ShapeLists, is_free, static_shapes
+from edgebm.spec import Shapes, TensorSpec
+
+_COUNT = 8
+
+
+def made_up_samples(
+    model: Model, face: Face, listed: ShapeLists, like: Samples | None, seed: int
+) -> Samples:
+    """Inputs that the model accepts.
+
+    Floats are normal, row numbers of a table are any of its rows, inputs with "mask" in their
+    name are ones, and other integers zeros.
+
+    Args:
+        model: canonical; tells which inputs are row numbers.
+        face: its inputs.
+        listed: `--shapes`: the first listed shapes settle free axes.
+        like: other samples of the model, whose first one settles the shapes.
+        seed: of the numbers.
+
+    Raises:
+        DataError: the size of a free axis is not known.
+        UsageError: listed shapes do not fit.
+    """
+    rng = np.random.default_rng(seed)
+    limits, shapes = index_limits(model), _shapes(face, listed, like)
+    samples = [
+        {spec.name: _array(spec, shapes[spec.name], limits, rng) for spec in face.inputs}
+        for _ in range(_COUNT)
+    ]
+    return open_samples(samples, face.inputs)
+
+
+def _shapes(face: Face, listed: ShapeLists, like: Samples | None) -> Shapes:
+    if like is not None:
+        return {name: array.shape for name, array in next(iter(like.feeds(0, 1))).items()}
+    if is_free(face) and listed:
+        return static_shapes(face, listed, {})[0]
+    if is_free(face):
+        free = [str(spec) for spec in face.inputs if any(isinstance(d, str) for d in spec.shape)]
+        raise DataError(
+            f"without samples the sizes of free axes are not known: {'; '.join(free)}",
+            hint="give samples with -d, one is enough to measure with; or sizes with --shapes",
+        )
+    return {spec.name: tuple(int(dim) for dim in spec.shape) for spec in face.inputs}
+
+
+def _array(
+    spec: TensorSpec,
+    shape: tuple[int, ...],
+    limits: Mapping[str, int],
+    rng: np.random.Generator,
+) -> NDArray[np.generic]:
+    dtype = np.dtype(spec.dtype)
+    if "mask" in spec.name.lower():
+        return np.ones(shape, dtype)
+    if dtype.kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    if dtype.kind in "iu" and spec.name in limits:
+        most = min(limits[spec.name], int(np.iinfo(dtype).max) + 1)
+        return rng.integers(0, most, shape).astype(dtype)
+    return np.zeros(shape, dtype)
