@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at, name
 from edgebm.ir.model import Model
-from edgebm.ir.moves import carry_back, carry_on
+from edgebm.ir.moves import carry_back, carry_on, upper_limit
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
@@ -43,8 +43,10 @@ class ChannelGroup:
     """Values that share a factor per channel.
 
     `writers` are layers (or a BatchNormalization) that make the channels, `readers` layers that
-    sum over them, `offsets` constants added in between, as (node, index of the input).
-    `obstacle` says why the channels cannot be rescaled; it is empty where they can.
+    sum over them, `offsets` constants added in between, as (node, index of the input). `limits`
+    has for the output of each ReLU6 in between its upper limit, the same for all channels: a
+    channel can be rescaled as long as its values stay below. `obstacle` says why the channels
+    cannot be rescaled; it is empty where they can.
     """
 
     channels: int
@@ -52,6 +54,7 @@ class ChannelGroup:
     readers: list[Reader] = field(default_factory=list)
     offsets: list[tuple[ir.Node, int]] = field(default_factory=list)
     values: dict[ir.Value, Channels] = field(default_factory=dict)
+    limits: dict[ir.Value, float] = field(default_factory=dict)
     obstacle: str = ""
 
     @property
@@ -129,6 +132,10 @@ class _Walk:
                 self._operand(node, index, value)
         elif node.op_type == "Mul":
             self._factor_of(node, value)
+        elif (limit := upper_limit(node)) is not None:
+            assert node.inputs[0] is not None
+            self.group.limits[value] = limit
+            self._visit(node.inputs[0], where)
         elif (before := carry_back(node, where.axis)) is None:
             self._block(f"it is added to the output of a {node.op_type}")
         else:
@@ -153,6 +160,10 @@ class _Walk:
             self._visit(out, where)
         elif index == 0 and _reads(node, where):
             self.group.readers.append(Reader(node, where.repeat))
+        elif index == 0 and (limit := upper_limit(node)) is not None:
+            self.group.limits[node.outputs[0]] = limit
+            self._crossed.add(node)
+            self._visit(node.outputs[0], where)
         elif index == 0 and (after := carry_on(node, where.axis)) is not None:
             axis, repeat = after
             self._crossed.add(node)
@@ -242,7 +253,7 @@ def _has_matrix(node: ir.Node) -> bool:
 
 def _why_not(node: ir.Node) -> str:
     if node.op_type == "Clip":
-        return f"the upper limit of '{node.name}' (a ReLU6) does not scale with its input"
+        return f"the limits of '{node.name}' do not scale with its input"
     if node.op_type == "Concat":
         return f"'{node.name}' puts other channels beside it"
     if node.op_type in _LAYERS:

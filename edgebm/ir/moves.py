@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at
@@ -40,6 +39,19 @@ def carry_on(node: ir.Node, axis: int) -> tuple[int, int] | None:
     if node.op_type in {"Flatten", "Reshape", "Squeeze"}:
         return _flattened(node, axis)
     return None
+
+
+def upper_limit(node: ir.Node) -> float | None:
+    """The limit of a Clip from 0 to a positive constant (a ReLU6); None for anything else.
+
+    Below the limit a factor per channel passes through it.
+    """
+    if node.op_type != "Clip":
+        return None
+    low, high = const(input_at(node, 1)), const(input_at(node, 2))
+    if low is None or high is None or float(low) != 0.0 or not 0.0 < float(high) < math.inf:
+        return None
+    return float(high)
 
 
 def _keeps(node: ir.Node, axis: int) -> bool:
@@ -88,14 +100,14 @@ def _flattened(node: ir.Node, axis: int) -> tuple[int, int] | None:
     before, after = node.inputs[0], node.outputs[0]
     if axis != 1 or before is None or before.shape is None or after.shape is None:
         return None
-    old, new = list(before.shape), list(after.shape)
-    inner = old[1:]
-    if len(new) < 2 or not all(isinstance(d, int) for d in [*inner, *new[1:]]):
+    inner = [d for d in before.shape[1:] if isinstance(d, int)]
+    outer = [d for d in after.shape[1:] if isinstance(d, int)]
+    if len(inner) + 1 < len(before.shape) or len(outer) + 1 < len(after.shape) or not outer:
         return None
-    repeat = math.prod(int(d) for d in inner[1:])
-    if math.prod(int(d) for d in new[1:]) != int(inner[0]) * repeat:
+    channels, repeat = inner[0], math.prod(inner[1:])
+    if math.prod(outer) != channels * repeat:
         return None
-    if new[1] == inner[0] * repeat:
+    if outer[0] == channels * repeat:
         return 1, repeat
     # Axes behind the channels may be split or joined: the channel axis stays.
-    return (1, 1) if new[1] == inner[0] and np.prod(new[2:]) == repeat else None
+    return (1, 1) if outer[0] == channels else None

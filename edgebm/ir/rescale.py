@@ -44,25 +44,14 @@ def divide(group: ChannelGroup, factor: F64) -> None:
             set_moments(value, scaled)
 
 
-def output_rows(node: ir.Node) -> F64:
-    """What multiplies a writer's input to give channel c, as row c: shape [C, numbers]."""
-    weight = const(node.inputs[1])
-    assert weight is not None
-    if node.op_type == "BatchNormalization":
-        return weight.astype(np.float64)[:, None]
-    axis = channel_axis(node)
-    assert axis is not None
-    return np.moveaxis(weight.astype(np.float64), axis, 0).reshape(weight.shape[axis], -1)
-
-
-def input_columns(reader: Reader, channels: int) -> F64:
+def input_columns(reader: Reader, channels: int, weight: NDArray[Any] | None = None) -> F64:
     """The weight of `reader` by output and input channel: shape [G, O / G, C / G, taps].
 
-    Group g sums over the input channels g C / G to (g + 1) C / G; only a grouped convolution
+    `weight` stands for another array of the same shape. Group g sums over the input channels g C / G to (g + 1) C / G; only a grouped convolution
     has several. Taps are positions of the kernel, or places where a channel is repeated.
     """
     node = reader.node
-    weight = const(node.inputs[1])
+    weight = const(node.inputs[1]) if weight is None else weight
     assert weight is not None
     weight = weight.astype(np.float64)
     groups = node.attributes.get_int("group", 1)

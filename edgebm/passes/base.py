@@ -61,6 +61,17 @@ class Context:
     skips: list[Skip] = field(default_factory=list)
     progress: Callable[[str, int, int], None] = _no_progress
 
+    def counter(self, step: str, total: int) -> Callable[[], None]:
+        """What to call after each of `total` samples, so that the user sees the progress."""
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self.progress(step, done, total)
+
+        return advance
+
     def skip(self, step: Pass, node: str | None, reason: str) -> None:
         """Record that `step` left `node` as it was."""
         self.skips.append(Skip(step.kind, node or "?", reason))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgebm.passes.correct_bias import CorrectBias
+from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
@@ -15,9 +17,11 @@ from edgebm.passes.smooth_activations import SmoothActivations
 
 AnyStep = Annotated[
     FoldBatchNorm
+    | EqualizeChannels
     | SmoothActivations
     | QuantizeWeights
     | QuantizeActivations
+    | CorrectBias
     | QuantizeWeightsOnly
     | Gptq,
     Field(discriminator="kind"),
