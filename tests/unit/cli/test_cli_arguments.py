@@ -27,7 +27,9 @@ def options(tmp_path: Path) -> dict[str, Any]:
         "subset_size": None,
         "threads": None,
         "seed": 0,
-        "budget_seconds": 60.0,
+        "measure_seconds": 60.0,
+        "budget": None,
+        "measurements": None,
     }
 
 
