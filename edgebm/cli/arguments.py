@@ -174,7 +174,10 @@ def _measurements_faults(model: str, out: Path, options: dict[str, Any]) -> list
 
 def _is_unfinished(out: Path, measurements: Path | None) -> bool:
     """Whether `out` is what a run wrote that did not complete, and that can go on."""
-    return out.is_file() and Journal(measurements or resume_path(out)).wrote(out)
+    try:
+        return out.is_file() and Journal(measurements or resume_path(out)).wrote(out)
+    except (OSError, UsageError):
+        return False  # what is wrong with the paths is told of each of them
 
 
 def yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:

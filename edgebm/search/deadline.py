@@ -34,6 +34,11 @@ class Deadline:
     def over(self) -> bool:
         return not self.left_s()
 
+    def part(self, share: float) -> Deadline:
+        """An end of its own for one stage, after this share of the time that is left."""
+        left_s = self.left_s()
+        return Deadline(None if left_s == math.inf else share * left_s)
+
     def check(self) -> None:
         """Go on only if there is time.
 
@@ -50,5 +55,7 @@ class Deadline:
     def why(self) -> str:
         """Why time is over, as the beginning of a sentence."""
         return (
-            "interrupted" if self.interrupted else f"the {self.budget_s:g} s of --budget are over"
+            "interrupted"
+            if self.interrupted
+            else f"the {self.budget_s:g} s of --budget did not suffice"
         )

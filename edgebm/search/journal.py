@@ -24,6 +24,7 @@ _HEADER = json.dumps({_NAME: VERSION}).encode() + b"\n"
 _SYNC_S = 5.0  # a crash of the whole machine loses what was measured since
 GO_ON = "the same command goes on from there"
 _BUNDLE = "bundle"
+_LONGEST = 240
 _FOREIGN = "it holds something else"
 
 
@@ -164,7 +165,9 @@ class Journal:
 
 def resume_path(bundle: Path) -> Path:
     """Where a run that writes `bundle` keeps its measurements until it is complete."""
-    return bundle.with_name(f"{bundle.name}.resume")
+    # The name of the bundle may be as long as the file system allows.
+    name = bundle.name.encode()[:_LONGEST].decode(errors="ignore")
+    return bundle.with_name(f"{name}.resume")
 
 
 def measurements_faults(path: Path, inputs: tuple[object, ...] = ()) -> list[str]:

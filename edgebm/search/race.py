@@ -68,12 +68,15 @@ class Race:
         failed: Mapping[str, str],
         deadline: Deadline | None = None,
     ) -> None:
-        """`failed` holds what is known not to run, by `Candidate.answers_id`, and why."""
+        """`failed` holds what is known not to run, by `Candidate.answers_id`, and why.
+
+        `deadline` is that of the next call; it may be set anew.
+        """
         self.candidates, self.records = list(candidates), records
         self.results = {
             c.id: Measurement(failed=failed.get(c.answers_id, "")) for c in self.candidates
         }
-        self._deadline = deadline or Deadline()
+        self.deadline = deadline or Deadline()
         self._spent_s = 0.0
         self._p99_turns: dict[str, int] = {}
         total = sum(2 * c.artifact.size_bytes for c in self.candidates)
@@ -148,7 +151,7 @@ class Race:
         """
         found = self.records.find(kind, candidate, turn=turn)
         if found is None:
-            self._deadline.check()
+            self.deadline.check()
             found = self._measure(kind, candidate, turn)
         if "failed" in found:
             raise BackendFailed(found["failed"])

@@ -36,6 +36,7 @@ from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 T = TypeVar("T")
+_MEASURE_SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
 
 
 @dataclass(slots=True)
@@ -245,6 +246,7 @@ class Search:
 
     def _measure(self, race: Race) -> None:
         if self.target.is_host:
+            race.deadline = self.deadline.part(_MEASURE_SHARE)
             race.run(
                 self.job.options.measure_s,
                 lambda done, total: self.progress("measure", done, total),
@@ -252,6 +254,7 @@ class Search:
 
     def _earn_p99(self, race: Race, *ids: str) -> None:
         if self.target.is_host:
+            race.deadline = self.deadline
             race.earn_p99(
                 ids,
                 self.job.options.measure_s,

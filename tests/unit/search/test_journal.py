@@ -187,3 +187,4 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 
 def test_the_resume_file_lies_beside_the_bundle() -> None:
     assert resume_path(Path("a/m.edgebm")) == Path("a/m.edgebm.resume")
+    assert len(resume_path(Path("ü" * 127)).name.encode()) <= 255

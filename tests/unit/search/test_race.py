@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from graphs import face, random_model, samples
 
+from edgebm.search import race as race_module
 from edgebm.search import records as records_module
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Artifact, Candidate
@@ -152,6 +153,7 @@ def test_a_second_race_takes_every_turn_from_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.json"
+    monkeypatch.setattr(race_module, "P99_CALLS", 1050)  # more than two turns have
     bad = broken()
     ids = [c.id for c in candidates()]
     first = race([bad, *candidates()], Journal(path))
@@ -159,6 +161,7 @@ def test_a_second_race_takes_every_turn_from_the_journal(
     first.earn_p99(ids, 30.0, quiet)
     written = path.read_bytes()
     assert kinds(path).count("turn") == 1 + 2 * 2, "one failure, two turns of two candidates"
+    assert kinds(path).count("p99 turn") >= 2
     monkeypatch.setattr(Runner, "__init__", lambda *_: pytest.fail("it was opened again"))
     second = race([bad, *candidates()], Journal(path))
     second.run(0.0, quiet)
