@@ -16,7 +16,7 @@ from edgebm.errors import DataError, UsageError
 from edgebm.importers import import_model
 from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
-from edgebm.package import write_result
+from edgebm.package import write_anyway
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.recipe import Recipe, load_recipe
 from edgebm.report.findings import findings
@@ -24,10 +24,11 @@ from edgebm.search.choose import Limits
 from edgebm.search.deadline import Deadline
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
-from edgebm.search.job import Job, Options, Progress, prepare
-from edgebm.search.journal import GO_ON, Journal, measurements_faults, resume_path
+from edgebm.search.found import close_journal
+from edgebm.search.job import Options, Progress, prepare
+from edgebm.search.journal import open_journal
 from edgebm.search.shapes import ShapeLists
-from edgebm.search.target import Found, Search, check_buildable
+from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
 
 __all__ = ["Result", "analyze", "compress", "evaluate", "quantize"]
@@ -123,7 +124,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         KeyboardInterrupt: the user ended the run before there was anything to write.
     """
     deadline = Deadline(budget_s)
-    journal = _journal(out, measurements, (model, data, eval))
+    journal = open_journal(out, measurements, (model, data, eval))
     if out is not None:
         force = force or journal.wrote(Path(out))
         check_destination(Path(out), force=force, inputs=(model, data, eval))
@@ -152,8 +153,8 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     )
     found = [Search(job, each, report_progress, journal, deadline).run() for each in targets]
     place = Path(out) if out is not None else None
-    path, report = _write(job, found, place, force=force, keep=keep)
-    notes = _close(journal, found, path, kept=measurements is not None)
+    path, report = write_anyway(job, found, place, force=force, keep=keep)
+    notes = close_journal(journal, found, path, kept=measurements is not None)
     return Result(path, report, not report["missed"], report["interrupted"], notes)
 
 
@@ -285,58 +286,6 @@ def evaluate(
 
 def _quiet(step: str, done: int, total: int) -> None:
     """Say nothing."""
-
-
-def _journal(
-    out: str | os.PathLike[str] | None,
-    measurements: str | os.PathLike[str] | None,
-    inputs: tuple[object, ...],
-) -> Journal:
-    if measurements is None:
-        return Journal(None if out is None else resume_path(Path(out)))
-    if faults := measurements_faults(Path(measurements), (*inputs, out)):
-        raise UsageError("; ".join(f"measurements: {fault}" for fault in faults))
-    return Journal(Path(measurements))
-
-
-def _write(
-    job: Job,
-    found: Sequence[Found],
-    out: Path | None,
-    *,
-    force: bool,
-    keep: str | os.PathLike[str] | None,
-) -> tuple[Path | None, dict[str, Any]]:
-    """Write the bundle; an interruption just now changes nothing in what there is to write."""
-    try:
-        return write_result(job, found, out, force=force, keep=keep)
-    except KeyboardInterrupt:
-        if any(each.interrupted for each in found):
-            raise
-    for each in found:
-        each.interrupted = True
-    found[0].warnings.append("interrupted while the bundle was written; nothing was left out")
-    return write_result(job, found, out, force=True, keep=keep)
-
-
-def _close(
-    journal: Journal, found: Sequence[Found], path: Path | None, *, kept: bool
-) -> tuple[str, ...]:
-    """Remove the journal of a run that is complete, unless the user named it; say what it did."""
-    notes = [*journal.notes]
-    if journal.reused:
-        notes.append(
-            f"{journal.reused} measurements were taken from {journal.path}, "
-            f"{journal.made} were made"
-        )
-    if any(each.undone or each.interrupted for each in found):
-        if path is not None:
-            journal.keep_bundle(path)
-        if journal.path is not None:
-            notes.append(f"what was measured is kept in {journal.path}: {GO_ON}")
-    elif not kept:
-        journal.remove()
-    return tuple(notes)
 
 
 def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:

@@ -170,6 +170,23 @@ def resume_path(bundle: Path) -> Path:
     return bundle.with_name(f"{name}.resume")
 
 
+def open_journal(
+    bundle: str | os.PathLike[str] | None,
+    measurements: str | os.PathLike[str] | None,
+    inputs: tuple[object, ...],
+) -> Journal:
+    """The journal of a run that writes `bundle` and reads `inputs`, in `measurements` if named.
+
+    Raises:
+        UsageError: that file cannot hold measurements.
+    """
+    if measurements is None:
+        return Journal(None if bundle is None else resume_path(Path(bundle)))
+    if faults := measurements_faults(Path(measurements), (*inputs, bundle)):
+        raise UsageError("; ".join(f"measurements: {fault}" for fault in faults))
+    return Journal(Path(measurements))
+
+
 def measurements_faults(path: Path, inputs: tuple[object, ...] = ()) -> list[str]:
     """Why `path` cannot hold measurements; one sentence each, empty if it can.
 

@@ -14,9 +14,9 @@ from typing import Any
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.runtime.cpu import cpu_features, cpu_name, usable_threads
 from edgebm.search.choose import Choice, Outcome
+from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.judge import Judge
-from edgebm.search.target import Found
 
 REPORT_VERSION = 1
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TypeVar
 
-from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends.dialects import Grid, cpu_dialects
 from edgebm.backends.qdq import lower
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MATMULS
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
 from edgebm.search.assemble import all_candidates, build_floats, build_integers
 from edgebm.search.build import values_to_observe
-from edgebm.search.candidates import Artifact, Candidate, Face
+from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser
 from edgebm.search.deadline import Deadline, OutOfTime
+from edgebm.search.found import Found, inspect
 from edgebm.search.job import Job, Progress
 from edgebm.search.journal import Journal
 from edgebm.search.judge import Judge, Run, Score
@@ -32,38 +30,12 @@ from edgebm.search.runner import Runner
 from edgebm.search.scores import Scores, judged_by
 from edgebm.search.seconds import Seconds
 from edgebm.search.simulate import compare_layers, provable, rank_grids
+from edgebm.search.stages import Stages
 from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 T = TypeVar("T")
 _MEASURE_SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
-
-
-@dataclass(slots=True)
-class Found:
-    """What the search of one target ended with. `notes` are decisions worth a sentence.
-
-    `undone` are the stages that were cut off or left out, and `interrupted` says that the user
-    did that; else it was the limit on time.
-    """
-
-    target: Target
-    choice: Choice
-    judge: Judge
-    skips: list[Skip]
-    notes: list[str]
-    seconds: dict[str, float]
-    layers: dict[str, dict[str, int]] = field(default_factory=dict)
-    layer_sqnr: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, float | None] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    undone: tuple[str, ...] = ()
-    interrupted: bool = False
-
-    @property
-    def provable(self) -> Candidate:
-        """What can run here in place of the chosen one and give its answers."""
-        return provable(self.choice.chosen.candidate, self.target)
 
 
 def check_buildable(target: Target) -> None:
@@ -80,7 +52,7 @@ def check_buildable(target: Target) -> None:
 
 
 class Search:
-    """The stages for one target, in order; `seconds` records what each took.
+    """The stages for one target, in order.
 
     A stage leaves what it finds in the attributes below and in the journal, entry by entry, so
     that the best so far is known at any time. It looks first whether `records` knows a thing
@@ -98,11 +70,10 @@ class Search:
         check_buildable(target)
         self.job, self.target, self.progress = job, target, progress
         self.journal, self.deadline = journal or Journal(), deadline or Deadline()
-        self.seconds = Seconds(job, target, self.journal)
+        self.stages = Stages(self.deadline, Seconds(job, target, self.journal))
         self.skips: list[Skip] = []
         self.failures: list[str] = []
         self.notes: list[str] = []
-        self.undone: list[str] = []
         self.integers: list[Artifact] = []
         self.trials: dict[str, Trial] = {}
         self.scores: Scores | None = None
@@ -118,52 +89,31 @@ class Search:
             BackendFailed: no runtime of the target takes even the float model.
             KeyboardInterrupt: the user ended it before anything was measured and judged.
         """
-        decided = self._stage("quantize", self.passes, noted=False)
+        decided = self.stages.run("quantize", self.passes, noted=False)
         floats = build_floats(self.job, self.target, self.deadline, self.failures)
         if decided is not None:
-            grids = self._stage("choose grid", lambda: self.grids(decided))
-            self._stage("build", lambda: self._build(decided, grids or [], floats))
+            grids = self.stages.run("choose grid", lambda: self.grids(decided))
+            self.stages.run("build", lambda: self._build(decided, grids or [], floats))
         candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
-        self._stage("try out", lambda: self._try_out(candidates))
+        self.stages.run("try out", lambda: self._try_out(candidates))
         failed = {key: trial.failed for key, trial in self.trials.items() if trial.failed}
         race = Race(candidates, self.records, failed, self.deadline)
-        self._stage("measure", lambda: self._measure(race))
+        self.stages.run("measure", lambda: self._measure(race))
         reference = self._reference(race)
         with Runner(reference, self.job.face) as opened:
             judge = self.job.judged_by(_as_run(opened))
             self.scores = self._scored_by(judge, reference)
+            self.stages.showable = lambda: bool(self.scores and self.scores.known)
             chooser = self._chooser(judge, self.scores, race)
-            choice = self._stage("evaluate", lambda: self._evaluate(chooser, race))
+            choice = self.stages.run("evaluate", lambda: self._evaluate(chooser, race))
             if choice is None:  # cut off: nothing more is run, and the best so far is chosen
                 choice = chooser.choose(candidates, race.results)
         chosen, baseline = choice.chosen.candidate, choice.baseline.candidate
-        self._stage("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
+        self.stages.run("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
         found = self._found(choice, judge)
-        self._stage("compare layers", lambda: self._compare(found))
-        self._stage("inspect", lambda: self._inspect(found))
+        self.stages.run("compare layers", lambda: self._compare(found))
+        self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
-
-    def _stage(self, name: str, work: Callable[[], T], *, noted: bool = True) -> T | None:
-        """Run a stage and note its seconds; None where it was cut off, and then it is undone.
-
-        The user's first interruption is the end of time, once there is something to show; the
-        second one ends the program.
-        """
-        start = time.perf_counter()
-        try:
-            result = work()
-        except OutOfTime:
-            self.undone.append(name)
-            return None
-        except KeyboardInterrupt:
-            if self.deadline.interrupted or self.scores is None or not self.scores.known:
-                raise
-            self.deadline.interrupt()
-            self.undone.append(name)
-            return None
-        if noted:
-            self.seconds.note(name, time.perf_counter() - start)
-        return result
 
     @cached_property
     def records(self) -> Records:
@@ -187,7 +137,7 @@ class Search:
         steps = self.job.steps
         decided, seconds = run_passes(self.job.model, steps, context)
         for step, spent in zip(steps, seconds, strict=True):
-            self.seconds.note(step.kind, spent)
+            self.stages.seconds.note(step.kind, spent)
         return decided
 
     def _context(self) -> Context:
@@ -293,7 +243,7 @@ class Search:
             try:
                 self._earn_p99(race, key)
             except OutOfTime:
-                self.undone.append("measure p99")
+                self.stages.undone.append("measure p99")
 
         prefer = self.job.recipe.prefer
         return Chooser(judge, self.job.options.limits, scores, earn_p99, prefer)
@@ -306,7 +256,9 @@ class Search:
 
     def _found(self, choice: Choice, judge: Judge) -> Found:
         self.notes += [note] if (note := promise_note(choice)) else []
-        found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds.spent)
+        found = Found(
+            self.target, choice, judge, self.skips, self.notes, self.stages.seconds.spent
+        )
         found.memory = {key: trial.peak_mib for key, trial in self.trials.items()}
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         return found
@@ -317,22 +269,12 @@ class Search:
         found.layer_sqnr = compare_layers(self.job, artifact, self.tick)
 
     def _inspect(self, found: Found) -> None:
-        """Read back what runs: layers by precision, before and after."""
         self.deadline.check()
-        both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
-        for key, candidate in both.items():
-            found.layers[key] = _executed(candidate, self.job.face)
-        chosen = found.choice.chosen.candidate
-        meant = sum(op in MATMULS for op in _ops(chosen.artifact))
-        runs = found.layers[chosen.id].get("int8", 0)
-        if not chosen.artifact.weight_bits and runs < meant and not self.target.missing():
-            found.warnings.append(
-                f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
-            )
+        inspect(found, self.job.face)
 
     def _ended(self, found: Found) -> Found:
         """Say what was cut off or left out, if anything was."""
-        found.undone = tuple(dict.fromkeys(self.undone))
+        found.undone = tuple(dict.fromkeys(self.stages.undone))
         found.interrupted = self.deadline.interrupted
         if found.undone:
             found.warnings.append(
@@ -340,20 +282,6 @@ class Search:
                 f"{', '.join(found.undone)}. The best that was known by then was taken"
             )
         return found
-
-
-def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
-    if candidate.artifact.runtime == "onnxruntime":
-        artifact = candidate.artifact
-        return onnxruntime_backend.executed_layers(dict(artifact.files), artifact.settings)
-    with Runner(candidate, face) as runner:
-        return runner.engine.executed()
-
-
-def _ops(artifact: Artifact) -> list[str]:
-    """Op types of the nodes that were lowered to integers."""
-    integer = set(artifact.integer_nodes)
-    return [node.op_type for node in artifact.lowered.nodes() if node.name in integer]
 
 
 def _as_run(runner: Runner, deadline: Deadline | None = None) -> Run:

@@ -21,10 +21,10 @@ from graphs import random_model
 from tiny_models import X
 
 import edgebm
-from edgebm import pipeline
+from edgebm import package
 from edgebm.cli.main import main
 from edgebm.ir.model import Model
-from edgebm.search.target import Found
+from edgebm.search.found import Found
 
 LABELS = np.arange(len(X)) % 4
 GIVEN = {"m.onnx", "d.npz", "small.yaml", "judge.py"}
@@ -81,7 +81,7 @@ def command(*more: str) -> list[str]:
     return ["compress", "m.onnx", "-d", "d.npz", *fixed, "-o", "out.edgebm", *more]
 
 
-def compress(**more: Any) -> pipeline.Result:
+def compress(**more: Any) -> edgebm.Result:
     """The same from Python."""
     fixed = {"data": "d.npz", "recipe": "small.yaml", "out": "out.edgebm", "threads": 1}
     return edgebm.compress("m.onnx", **{"measure_s": 0.3, **fixed, **more})
@@ -236,11 +236,23 @@ class At:
             raise KeyboardInterrupt
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Everything that a run measures, for tests of what comes after."""
+    place = tmp_path_factory.mktemp("known")
+    (place / "small.yaml").write_text(RECIPE)
+    more = {"recipe": place / "small.yaml", "measure_s": 0.3, "threads": 1}
+    given = {"data": {"x": X, "labels": LABELS}, "measurements": place / "m.json"}
+    edgebm.compress(model(), **given, **more)  # type: ignore[arg-type]
+    return (place / "m.json").read_bytes()
+
+
 @pytest.mark.parametrize("step", ["measure p99", "compare layers"])
 def test_an_interruption_after_the_choice_costs_only_what_was_left(
-    folder: Path, step: str
+    folder: Path, known: bytes, step: str
 ) -> None:
-    result = compress(progress=At(step), max_drop=100)
+    Path("m.json").write_bytes(known)
+    result = compress(progress=At(step), measurements="m.json", max_drop=100)
     assert result.interrupted
     assert result.exit_code == 130
     assert result.report["after"]["metric"] is not None
@@ -258,7 +270,7 @@ def test_an_interruption_before_anything_is_measured_leaves_nothing(folder: Path
 def interrupted_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Interrupts so many writings of a bundle as the list has members."""
     left: list[int] = []
-    write = pipeline.write_result
+    write = package.write_result
 
     def late(job: Any, found: list[Found], out: Path, **more: Any) -> Any:
         done = write(job, found, out, **more)
@@ -267,28 +279,30 @@ def interrupted_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(pipeline, "write_result", late)
+    monkeypatch.setattr(package, "write_result", late)
     return left
 
 
 def test_an_interruption_while_the_bundle_is_written(
-    folder: Path, interrupted_writes: list[int]
+    folder: Path, known: bytes, interrupted_writes: list[int]
 ) -> None:
+    Path("m.json").write_bytes(known)
     interrupted_writes.append(1)
-    result = compress()
+    result = compress(measurements="m.json")
     assert result.interrupted
     assert report(Path("out.edgebm"))["interrupted"] is True
     edgebm.load("out.edgebm").close()
 
 
 def test_a_second_interruption_while_it_is_written_tears_nothing(
-    folder: Path, interrupted_writes: list[int]
+    folder: Path, known: bytes, interrupted_writes: list[int]
 ) -> None:
+    Path("m.json").write_bytes(known)
     interrupted_writes += [1, 1]
     with pytest.raises(KeyboardInterrupt):
-        compress()
+        compress(measurements="m.json")
     edgebm.load("out.edgebm").close()
-    assert Path("out.edgebm.resume").exists()
+    assert Path("m.json").read_bytes().startswith(known)
 
 
 @pytest.mark.parametrize("budget_s", [1e-9, 1.0])
