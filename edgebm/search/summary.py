@@ -134,7 +134,7 @@ def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
 
 def _ended_early(found: Found) -> str:
     """What stands before the verdict of a run that was cut off; else nothing."""
-    if not found.undone:
+    if not (found.undone or found.interrupted):
         return ""
     return f"{'Interrupted' if found.interrupted else 'Out of time'}, the best by then: "
 

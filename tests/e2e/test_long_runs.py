@@ -290,7 +290,10 @@ def test_an_interruption_while_the_bundle_is_written(
     interrupted_writes.append(1)
     result = compress(measurements="m.json")
     assert result.interrupted
-    assert report(Path("out.edgebm"))["interrupted"] is True
+    written = report(Path("out.edgebm"))
+    assert written["interrupted"] is True
+    assert written["verdict"].startswith("Interrupted, ")
+    assert "nothing was left out" in written["warnings"][-1]
     edgebm.load("out.edgebm").close()
 
 
