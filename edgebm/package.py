@@ -20,11 +20,11 @@ from edgebm.ir.indices import index_limits
 from edgebm.report.html import render_html
 from edgebm.runtime.cpu import cpu_features
 from edgebm.runtime.selftest import relative_error
+from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.runner import Runner
 from edgebm.search.shapes import axis_ranges
 from edgebm.search.summary import report_dict, versions
-from edgebm.search.target import Found
 from edgebm.spec import Manifest, Variant
 
 _GOLDEN = 4
@@ -90,6 +90,31 @@ def write_result(
         },
     )
     return write_bundle(out, manifest, members, force=force), report
+
+
+def write_anyway(
+    job: Job,
+    found: Sequence[Found],
+    out: Path | None,
+    *,
+    force: bool,
+    keep: str | os.PathLike[str] | None,
+) -> tuple[Path | None, dict[str, Any]]:
+    """As `write_result`, also if the user interrupts just now: there is something to show.
+
+    Raises:
+        UsageError: as there.
+        KeyboardInterrupt: the run was interrupted before, or it is the second time.
+    """
+    try:
+        return write_result(job, found, out, force=force, keep=keep)
+    except KeyboardInterrupt:
+        if any(each.interrupted for each in found):
+            raise
+    for each in found:
+        each.interrupted = True
+    found[0].warnings.append("interrupted while the bundle was written; nothing was left out")
+    return write_result(job, found, out, force=True, keep=keep)
 
 
 def _golden(job: Job, found: Found) -> Golden:

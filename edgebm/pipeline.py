@@ -16,14 +16,17 @@ from edgebm.errors import DataError, UsageError
 from edgebm.importers import import_model
 from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
-from edgebm.package import write_result
+from edgebm.package import write_anyway
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.recipe import Recipe, load_recipe
 from edgebm.report.findings import findings
 from edgebm.search.choose import Limits
+from edgebm.search.deadline import Deadline
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
+from edgebm.search.found import close_journal
 from edgebm.search.job import Options, Progress, prepare
+from edgebm.search.journal import open_journal
 from edgebm.search.shapes import ShapeLists
 from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
@@ -36,15 +39,22 @@ class Result:
     """What `compress` did.
 
     `path` is the bundle, None when none was to be written. `report` is what `report.json` in
-    the bundle holds. `exit_code` is 3 when a constraint was missed, else 0.
+    the bundle holds. `interrupted` says that the user ended the run, and that this is the best
+    that was known by then. `notes` are sentences about this run and not about the bundle: what
+    was reused of earlier measurements. `exit_code` is 130 after an interruption, 3 when a
+    constraint was missed, else 0.
     """
 
     path: Path | None
     report: Mapping[str, Any]
     constraints_met: bool
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
+        if self.interrupted:
+            return 130
         return 0 if self.constraints_met else 3
 
 
@@ -67,7 +77,9 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     seed: int = 0,
     force: bool = False,
     keep: str | os.PathLike[str] | None = None,
-    budget_s: float = 60.0,
+    measure_s: float = 60.0,
+    budget_s: float | None = None,
+    measurements: str | os.PathLike[str] | None = None,
     labels: object = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -75,6 +87,10 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
 
     Every candidate is built, timed in turns with the float model, and scored on the built
     artifact; the fastest that keeps the accuracy is taken. "Float" is an answer too.
+
+    What is measured is kept in `<out>.resume` until the bundle is written. A run that was cut off
+    leaves that file, and the same call goes on from there. An interruption (KeyboardInterrupt)
+    ends the run with the best so far once a candidate was measured and judged.
 
     Args:
         model: an ONNX file, a `.pt2` program, `module:function`, a torch module with its
@@ -96,14 +112,21 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         seed: of every random choice.
         force: replace an existing `out`.
         keep: folder for the graphs of each stage, as ONNX files.
-        budget_s: seconds for measuring.
+        measure_s: seconds for measuring latency.
+        budget_s: seconds for the whole run; then the best so far is written, at least the float
+            model as it is. None sets no limit.
+        measurements: a file in place of `<out>.resume`: read if it exists, and kept.
         labels: labels of `data`, when they are not in it.
         progress: called as `progress(step, done, total)`.
 
     Raises:
-        EdgebmError: see `edgebm.errors`; nothing is written then.
+        EdgebmError: see `edgebm.errors`; no bundle is written then.
+        KeyboardInterrupt: the user ended the run before there was anything to write.
     """
+    deadline = Deadline(budget_s)
+    journal = open_journal(out, measurements, (model, data, eval))
     if out is not None:
+        force = force or journal.wrote(Path(out))
         check_destination(Path(out), force=force, inputs=(model, data, eval))
     targets = [load_target(t) for t in _listed(target)]
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -114,11 +137,11 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         shapes=shapes or {},
         threads=counts,
         seed=seed,
-        budget_s=budget_s,
+        measure_s=measure_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
     )
-    _check_options(options, targets)
+    _check_options(options, targets, budget_s)
     for each in targets:
         check_buildable(each)
     report_progress = progress or _quiet
@@ -128,11 +151,11 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     job = prepare(
         imported, plan, options, data=data, labels=labels, metric=metric, evaluation=eval
     )
-    found = [Search(job, each, report_progress).run() for each in targets]
-    path, report = write_result(
-        job, found, Path(out) if out is not None else None, force=force, keep=keep
-    )
-    return Result(path, report, not report["missed"])
+    found = [Search(job, each, report_progress, journal, deadline).run() for each in targets]
+    place = Path(out) if out is not None else None
+    path, report = write_anyway(job, found, place, force=force, keep=keep)
+    notes = close_journal(journal, found, path, kept=measurements is not None)
+    return Result(path, report, not report["missed"], report["interrupted"], notes)
 
 
 def quantize(
@@ -274,7 +297,7 @@ def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return listed
 
 
-def _check_options(options: Options, targets: Sequence[Target]) -> None:
+def _check_options(options: Options, targets: Sequence[Target], budget_s: float | None) -> None:
     """Refuse numbers that make no sense, all at once."""
     limits = options.limits
     faults = [
@@ -282,7 +305,8 @@ def _check_options(options: Options, targets: Sequence[Target]) -> None:
         for name, value in (
             ("max_latency_ms", limits.max_latency_ms),
             ("max_size_mb", limits.max_size_mb),
-            ("budget_s", options.budget_s),
+            ("measure_s", options.measure_s),
+            ("budget_s", budget_s),
             ("subset_size", options.subset_size),
         )
         if value is not None and not value > 0

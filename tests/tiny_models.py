@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(24, 3, 16, 16)).astype(np.float32)
 IDS = RNG.integers(0, 200, (16, 12))
 X = RNG.normal(size=(20, 8)).astype(np.float32)
-QUICK: dict[str, Any] = {"threads": 1, "budget_s": 1.0}
+QUICK: dict[str, Any] = {"threads": 1, "measure_s": 1.0}
 
 
 def cnn() -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from edgebm.cli.output import output_faults
 from edgebm.data.callables import is_reference
 from edgebm.errors import EdgebmError, UsageError
+from edgebm.search.journal import Journal, measurements_faults, resume_path
 
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Shapes = dict[str, list[tuple[int, ...]]]
 
 
@@ -40,11 +43,13 @@ def check_arguments(
         *output_faults(
             out,
             option="--out",
-            force=options["force"],
+            force=options["force"] or _is_unfinished(out, options["measurements"]),
             inputs=(model, options["data"], options["evaluation"], options["recipe"]),
         ),
         *_keep_faults(options["keep"]),
         *_number_faults(options),
+        *_budget_faults(options["budget"]),
+        *_measurements_faults(model, out, options),
         *faults,
     ]
     errors = yaml_faults(options["recipe"], options["targets"])
@@ -126,7 +131,7 @@ def _number_faults(options: dict[str, Any]) -> list[str]:
         "subset_size": (positive, "1 or more"),
         "threads": (positive, "1 or more"),
         "seed": (not_negative, "0 or more"),
-        "budget_seconds": (positive, "more than 0"),
+        "measure_seconds": (positive, "more than 0"),
     }
     faults = []
     for key, (rule, words) in rules.items():
@@ -134,6 +139,45 @@ def _number_faults(options: dict[str, Any]) -> list[str]:
         if value is not None and not rule(value):
             faults.append(f"--{key.replace('_', '-')} {value} must be {words}")
     return faults
+
+
+def duration_s(text: str) -> float:
+    """`90s`, `20m`, `1.5h` or `2d` in seconds.
+
+    Raises:
+        ValueError: it reads as none of these, or is 0.
+    """
+    number, unit = text[:-1], text[-1:]
+    seconds = float(number) * _UNITS_S.get(unit, math.nan)
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"no time above 0: {text}")
+    return seconds
+
+
+def _budget_faults(text: str | None) -> list[str]:
+    if text is None:
+        return []
+    try:
+        duration_s(text)
+    except ValueError:
+        return [f"--budget {text} does not read as a time above 0, such as 90s, 20m or 1h"]
+    return []
+
+
+def _measurements_faults(model: str, out: Path, options: dict[str, Any]) -> list[str]:
+    if options["measurements"] is None:
+        return []
+    inputs = (model, options["data"], options["evaluation"], options["recipe"], out)
+    faults = measurements_faults(options["measurements"], inputs)
+    return [f"--measurements: {fault}" for fault in faults]
+
+
+def _is_unfinished(out: Path, measurements: Path | None) -> bool:
+    """Whether `out` is what a run wrote that did not complete, and that can go on."""
+    try:
+        return out.is_file() and Journal(measurements or resume_path(out)).wrote(out)
+    except (OSError, UsageError):
+        return False  # what is wrong with the paths is told of each of them
 
 
 def yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:

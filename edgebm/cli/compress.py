@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
-from edgebm.cli.arguments import check_arguments, model_name, source
+from edgebm.cli.arguments import check_arguments, duration_s, model_name, source
 from edgebm.cli.output import emit_json, json_option
+from edgebm.search.journal import GO_ON, Journal, resume_path
 
 EXAMPLE = """\
 \b
@@ -91,11 +96,22 @@ Examples:
     help="Folder to keep the built candidates in.",
 )
 @click.option(
-    "--budget-seconds",
+    "--measure-seconds",
     type=float,
     default=60.0,
     show_default=True,
     help="Time to measure latency in.",
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="Limit on the whole run (90s, 20m, 1h); then the best so far is written.",
+)
+@click.option(
+    "--measurements",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Reuse the measurements in this file, and keep new ones there.",
 )
 @json_option
 def command(
@@ -110,15 +126,21 @@ def command(
     MODEL is an .onnx file, a .pt2 program, or module:function (or file.py:function) that
     returns a torch module and its example inputs. Every candidate is measured on the real
     runtime; the fastest one that keeps the limits wins. Exit code 3: a limit was missed.
+
+    Ctrl-C ends with the best so far (exit code 130). What was measured lies in FILE.resume until
+    a run is complete: the same command goes on from there.
     """
     path = out if out is not None else Path(f"{model_name(model)}.edgebm")
     shapes = check_arguments(model, path, shape_texts, options)
+    journal = options["measurements"] or resume_path(path)
+    if known := Journal(journal).count:
+        click.echo(f"note: {journal} holds {known} entries; those that fit are reused", err=True)
 
     from edgebm.cli.progress import show_progress
     from edgebm.pipeline import compress
     from edgebm.report.table import print_summary, stdout_console
 
-    with show_progress() as progress:
+    with _ended_by(signal.SIGTERM, journal), show_progress() as progress:
         result = compress(
             source(model),
             target=list(options["targets"]),
@@ -137,9 +159,13 @@ def command(
             seed=options["seed"],
             force=options["force"],
             keep=options["keep"],
-            budget_s=options["budget_seconds"],
+            measure_s=options["measure_seconds"],
+            budget_s=options["budget"] and duration_s(options["budget"]),
+            measurements=options["measurements"],
             progress=progress,
         )
+    for sentence in result.notes:
+        click.echo(f"note: {sentence}", err=True)
     for sentence in result.report["warnings"]:
         click.echo(f"warning: {sentence}", err=True)
     if as_json:
@@ -148,3 +174,21 @@ def command(
         print_summary(result.report, stdout_console())
         click.echo(result.path)
     click.get_current_context().exit(result.exit_code)
+
+
+@contextmanager
+def _ended_by(number: signal.Signals, journal: Path) -> Iterator[None]:
+    """The signal does what Ctrl-C does, and what was measured by then is told."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if journal.exists():
+            click.echo(f"note: what was measured is kept in {journal}: {GO_ON}", err=True)
+        raise
+    finally:
+        signal.signal(number, before)

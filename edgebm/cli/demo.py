@@ -56,7 +56,7 @@ def command(out: Path, quick: bool, force: bool, as_json: bool) -> None:
 
     outcomes = []
     for name in MODELS:
-        outcome = _compress(name, out, budget_s=4.0 if quick else 25.0, force=force)
+        outcome = _compress(name, out, measure_s=4.0 if quick else 25.0, force=force)
         outcomes.append(outcome)
         if not as_json:
             print_summary(outcome.report, stdout_console())
@@ -112,7 +112,7 @@ def _first_image(samples: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _compress(name: str, out: Path, *, budget_s: float, force: bool) -> Outcome:
+def _compress(name: str, out: Path, *, measure_s: float, force: bool) -> Outcome:
     from edgebm.cli.progress import show_progress
     from edgebm.pipeline import compress
     from edgebm.report.html import render_html
@@ -128,7 +128,7 @@ def _compress(name: str, out: Path, *, budget_s: float, force: bool) -> Outcome:
             max_drop=1.0,
             out=bundle,
             force=force,
-            budget_s=budget_s,
+            measure_s=measure_s,
             progress=progress,
         )
     write_file(page, render_html(result.report).encode(), force=force)

@@ -12,6 +12,7 @@ from edgebm.search.race import Measurement
 
 MEGABYTE = 1e6
 _ABOUT = 1.1  # times a size are as good as that size
+_ENDED = "the run ended before it was evaluated"
 _PROMISE = "only timed: its ranges are those of made-up inputs; it needs samples (-d)"
 
 
@@ -54,11 +55,11 @@ class Chooser:
         self,
         judge: Judge,
         limits: Limits,
-        score: Callable[[Candidate], Score],
+        score: Callable[[Candidate], Score | None],
         earn_p99: Callable[[str], None],
         prefer: str = "latency",
     ) -> None:
-        """`prefer` is "latency" or "size"."""
+        """`prefer` is "latency" or "size"; `score` gives None where time is over."""
         self.judge, self.limits = judge, limits
         self._by_size = prefer == "size"
         self._score, self._earn_p99 = score, earn_p99
@@ -70,7 +71,7 @@ class Chooser:
         """Choose among `candidates`.
 
         Where nothing was timed their order is the preference. The float baseline, the fastest
-        one, is always scored.
+        one, is always scored; if there was no time even for that, it is taken as it is.
         """
         outcomes = [Outcome(c, measured[c.id]) for c in candidates]
         for outcome in outcomes:
@@ -78,14 +79,17 @@ class Chooser:
                 outcome.status, outcome.why = "failed", outcome.measured.failed
             elif outcome.candidate.artifact.promise:
                 outcome.status, outcome.why = "needs_samples", _PROMISE
-        alive = [o for o in outcomes if not o.status]
-        ranked = self._ranked(alive)
+        alive = _timed([o for o in outcomes if not o.status])
         baseline = min((o for o in alive if o.candidate.is_float_baseline), key=_p50)
         baseline.score = self._scored(baseline.candidate)
+        if baseline.score is None:
+            alive = _floats(alive)
+        ranked = self._ranked(alive)
         for outcome in ranked:
             faults = self._faults(outcome, baseline.score)
             if not faults:
                 self._settle(outcome, ranked)
+                self._qualify(outcome, outcomes)
                 return Choice(outcome, baseline, outcomes)
         best = self._least_bad(ranked, baseline)
         best.status = "chosen"
@@ -104,7 +108,7 @@ class Chooser:
             groups[-1].append(outcome)
         return [outcome for group in groups for outcome in sorted(group, key=_p50)]
 
-    def _faults(self, outcome: Outcome, before: Score) -> list[str]:
+    def _faults(self, outcome: Outcome, before: Score | None) -> list[str]:
         """Why a candidate cannot be taken; sets its status when there is a reason."""
         faults = self._cheap_faults(outcome)
         if not faults and not self._try_score(outcome):
@@ -118,9 +122,10 @@ class Chooser:
             outcome.status, outcome.why = "over_limit", "; ".join(faults)
         return faults
 
-    def _accepted(self, outcome: Outcome, before: Score) -> tuple[bool, str]:
+    def _accepted(self, outcome: Outcome, before: Score | None) -> tuple[bool, str]:
         if outcome.candidate.is_float_baseline:
             return True, ""
+        assert before is not None
         assert outcome.score is not None
         return self.judge.accepts(before, outcome.score)
 
@@ -142,17 +147,22 @@ class Chooser:
         return faults
 
     def _try_score(self, outcome: Outcome) -> bool:
-        """Score one; False where its runtime fails on the samples, which is then its status."""
+        """Score one; False where there is none, and the status says why."""
         try:
             outcome.score = self._scored(outcome.candidate)
         except BackendError as error:
             outcome.status, outcome.why = "failed", str(error)
-        return outcome.status != "failed"
+            return False
+        if outcome.score is None and not outcome.candidate.is_float_baseline:
+            outcome.status, outcome.why = "not_evaluated", _ENDED
+            return False
+        return True
 
-    def _scored(self, candidate: Candidate) -> Score:
-        if candidate.answers_id not in self._scores:
-            self._scores[candidate.answers_id] = self._score(candidate)
-        return self._scores[candidate.answers_id]
+    def _scored(self, candidate: Candidate) -> Score | None:
+        key = candidate.answers_id
+        if key not in self._scores and (score := self._score(candidate)) is not None:
+            self._scores[key] = score
+        return self._scores.get(key)
 
     def _settle(self, chosen: Outcome, ranked: Sequence[Outcome]) -> None:
         chosen.status = "chosen"
@@ -172,9 +182,14 @@ class Chooser:
             other.status = "dropped" if other.measured.dropped else other.status
             other.why = other.measured.dropped or _behind(other, chosen)
 
+    def _qualify(self, chosen: Outcome, outcomes: Sequence[Outcome]) -> None:
+        if chosen.score is None:
+            chosen.why = "the float model as it is: the run ended before anything was evaluated"
+        elif any(other.why == _ENDED for other in outcomes):
+            chosen.why += ", of those evaluated before the run ended"
+
     def _least_bad(self, ranked: Sequence[Outcome], baseline: Outcome) -> Outcome:
         """With limits nobody keeps: accurate before inaccurate, then fewest faults, then speed."""
-        assert baseline.score is not None
         best, least = baseline, (2, len(ranked), 0)
         for place, outcome in enumerate(ranked):
             if not self._try_score(outcome):
@@ -184,6 +199,24 @@ class Chooser:
             if key < least:
                 best, least = outcome, key
         return best
+
+
+def _timed(alive: list[Outcome]) -> list[Outcome]:
+    """Those that were timed, if a float baseline was: the others came too late."""
+    if not any(o.candidate.is_float_baseline and o.measured.turns_ms for o in alive):
+        return alive
+    for outcome in alive:
+        if not outcome.measured.turns_ms:
+            outcome.status, outcome.why = "not_measured", "the run ended before it was timed"
+    return [o for o in alive if not o.status]
+
+
+def _floats(alive: list[Outcome]) -> list[Outcome]:
+    """The baselines, where there was no time to compare anything with them."""
+    for outcome in alive:
+        if not outcome.candidate.is_float_baseline:
+            outcome.status, outcome.why = "not_evaluated", _ENDED
+    return [o for o in alive if not o.status]
 
 
 def _p50(outcome: Outcome) -> float:

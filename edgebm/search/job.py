@@ -41,7 +41,7 @@ class Options:
     shapes: ShapeLists = field(default_factory=dict)
     threads: tuple[int, ...] = ()
     seed: int = 0
-    budget_s: float = 60.0
+    measure_s: float = 60.0
     max_drop: float | None = None
     limits: Limits = field(default_factory=Limits)
 

@@ -81,18 +81,18 @@ class MetricJudge:
     ) -> None:
         self.name, self.unit = metric.name, metric.unit
         self.higher_is_better = metric.higher_is_better
-        self._metric, self._samples = metric, samples
+        self.metric, self._samples = metric, samples
         self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
         self._labels: NDArray[Any] | None = samples.labels
         self.max_drop, self.floor = _allowed(metric, max_drop)
 
     def score(self, run: Run, tick: Tick) -> Score:
         outputs = ticking(run, self._samples.feeds(), len(self._samples), tick)
-        value = self._metric.compute(outputs, self._labels)
+        value = self.metric.compute(outputs, self._labels)
         return Score(value, self._reference.agreement(run, lambda done, total: None))
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return _within(self._metric, self.max_drop, before, after)
+        return _within(self.metric, self.max_drop, before, after)
 
 
 class EvaluationJudge:
@@ -105,17 +105,17 @@ class EvaluationJudge:
     ) -> None:
         self.name, self.unit = evaluation.name, evaluation.unit
         self.higher_is_better = evaluation.higher_is_better
-        self._evaluation = evaluation
+        self.evaluation = evaluation
         self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
         self.max_drop, self.floor = _allowed(evaluation, max_drop)
 
     def score(self, run: Run, tick: Tick) -> Score:
-        value, _ = self._evaluation.compute(run)
+        value, _ = self.evaluation.compute(run)
         tick(1, 1)
         return Score(value, self._reference.agreement(run, lambda done, total: None))
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return _within(self._evaluation, self.max_drop, before, after)
+        return _within(self.evaluation, self.max_drop, before, after)
 
 
 def _allowed(judge: Metric | Evaluation, max_drop: float | None) -> tuple[float | None, str]:

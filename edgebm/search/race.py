@@ -15,17 +15,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgebm.errors import EdgebmError
+from edgebm.errors import BackendFailed, EdgebmError, ResourceError
 from edgebm.runtime.bench import CALLS_NEEDED
-from edgebm.search.candidates import Candidate, Face
+from edgebm.search.candidates import Candidate
+from edgebm.search.deadline import Deadline
+from edgebm.search.records import Records
 from edgebm.search.runner import Runner
 
 TURNS = 12
 PAUSE_S = 0.03
 _TURN_S = 0.15
 _FALL_BEHIND = 1.3
+_DIGITS = 6  # of milliseconds that are kept: the clock has no more
 _OPEN_BYTES = 2 << 30  # artifacts kept open at once; larger sets are opened anew each turn
 P99_CALLS = CALLS_NEEDED[99.0]
+_LENGTHS = {"turn": (_TURN_S, 500), "p99 turn": (2 * _TURN_S, 100)}  # seconds, and calls at most
 
 
 @dataclass(slots=True)
@@ -51,32 +55,47 @@ class Measurement:
 
 
 class Race:
-    """Candidates on the same sample, timed in turns until each has 12 or time is over."""
+    """Candidates on the same sample, timed in turns until each has 12 or time is over.
+
+    Turns that `records` knows are taken from there, with the time that they took: a race that
+    was cut off goes on as if it had not been, and one that ended ends at the same turn.
+    """
 
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        face: Face,
-        feeds: Mapping[str, NDArray[Any]],
+        records: Records,
         failed: Mapping[str, str],
+        deadline: Deadline | None = None,
     ) -> None:
-        """`failed` holds what is known not to run, by `Candidate.answers_id`, and why."""
-        self.candidates, self.face, self.feeds = list(candidates), face, feeds
+        """`failed` holds what is known not to run, by `Candidate.answers_id`, and why.
+
+        `deadline` is that of the next call; it may be set anew.
+        """
+        self.candidates, self.records = list(candidates), records
         self.results = {
             c.id: Measurement(failed=failed.get(c.answers_id, "")) for c in self.candidates
         }
+        self.deadline = deadline or Deadline()
+        self._spent_s = 0.0
+        self._p99_turns: dict[str, int] = {}
         total = sum(2 * c.artifact.size_bytes for c in self.candidates)
         self._keep_open = total <= _OPEN_BYTES
         self._open: dict[str, Runner] = {}
 
-    def run(self, budget_s: float, progress: Callable[[int, int], None]) -> dict[str, Measurement]:
-        """Take turns. After two, whoever is 1.3 times behind the fastest is dropped."""
-        end = time.monotonic() + budget_s
+    def run(
+        self, measure_s: float, progress: Callable[[int, int], None]
+    ) -> dict[str, Measurement]:
+        """Take turns. After two, whoever is 1.3 times behind the fastest is dropped.
+
+        Raises:
+            OutOfTime: the time of the whole run is over; `results` has what was measured.
+        """
         try:
             for turn in range(TURNS):
-                if turn >= 2 and time.monotonic() > end:
+                if turn >= 2 and self._spent_s > measure_s:
                     break
-                self._round()
+                self._round(turn)
                 if turn >= 1:
                     self._drop_stragglers()
                 progress(turn + 1, TURNS)
@@ -86,48 +105,85 @@ class Race:
         return self.results
 
     def earn_p99(
-        self, ids: Sequence[str], budget_s: float, progress: Callable[[int, int], None]
+        self, ids: Sequence[str], measure_s: float, progress: Callable[[int, int], None]
     ) -> None:
-        """More turns for a few candidates until a p99 is earned; none if time forbids it."""
+        """More turns for a few candidates until a p99 is earned; none if time forbids it.
+
+        Raises:
+            OutOfTime: as `run`.
+        """
         chosen = [c for c in self.candidates if c.id in set(ids)]
         need = sum((self.results[c.id].p50_ms or 0.0) / 1e3 * P99_CALLS for c in chosen)
-        if need > budget_s:
+        if need > measure_s:
             return
-        end = time.monotonic() + budget_s
+        end = self._spent_s + measure_s
         try:
-            while time.monotonic() < end and any(
+            while self._spent_s < end and any(
                 len(self.results[c.id].calls_ms) < P99_CALLS for c in chosen
             ):
                 for candidate in chosen:
-                    self._turn(candidate, seconds=2 * _TURN_S, at_most=100)
+                    turn = self._p99_turns.get(candidate.id, 0)
+                    self._turn("p99 turn", candidate, turn)
+                    self._p99_turns[candidate.id] = turn + 1
                 progress(min(len(self.results[c.id].calls_ms) for c in chosen), P99_CALLS)
             progress(P99_CALLS, P99_CALLS)
         finally:
             self._close_all()
 
-    def _round(self) -> None:
+    def _round(self, turn: int) -> None:
         for candidate in self.candidates:
             result = self.results[candidate.id]
             if result.dropped or result.failed:
                 continue
             try:
-                times = self._turn(candidate, seconds=_TURN_S, at_most=500)
+                times = self._turn("turn", candidate, turn)
             except EdgebmError as error:
                 result.failed = str(error)
                 continue
             result.turns_ms.append(statistics.median(times))
 
-    def _turn(self, candidate: Candidate, *, seconds: float, at_most: int) -> list[float]:
-        runner = self._open.get(candidate.id) or Runner(candidate, self.face)
+    def _turn(self, kind: str, candidate: Candidate, turn: int) -> list[float]:
+        """Milliseconds of each call of one turn, measured now or before.
+
+        Raises:
+            EdgebmError: the candidate does not run.
+            OutOfTime: it was not measured before, and there is no time to do it now.
+        """
+        found = self.records.find(kind, candidate, turn=turn)
+        if found is None:
+            self.deadline.check()
+            found = self._measure(kind, candidate, turn)
+        if "failed" in found:
+            raise BackendFailed(found["failed"])
+        self._spent_s += found["seconds"]
+        times: list[float] = found["calls_ms"]
+        self.results[candidate.id].calls_ms.extend(times)
+        return times
+
+    def _measure(self, kind: str, candidate: Candidate, turn: int) -> dict[str, Any]:
+        start = time.perf_counter()
+        found: dict[str, Any]
+        try:
+            times = self._time(candidate, *_LENGTHS[kind])
+        except ResourceError:
+            raise  # another day there may be more memory
+        except EdgebmError as error:
+            found = {"failed": str(error)}
+        else:
+            found = {"calls_ms": times, "seconds": time.perf_counter() - start}
+        self.records.keep(kind, candidate, found, turn=turn)
+        return found
+
+    def _time(self, candidate: Candidate, seconds: float, at_most: int) -> list[float]:
+        runner = self._open.get(candidate.id) or Runner(candidate, self.records.face)
         if self._keep_open:
             self._open[candidate.id] = runner
         try:
-            times = _time_calls(runner, self.feeds, seconds, at_most)
+            times = _time_calls(runner, self.records.feeds, seconds, at_most)
         finally:
             if not self._keep_open:
                 runner.close()
-        self.results[candidate.id].calls_ms.extend(times)
-        return times
+        return [round(each, _DIGITS) for each in times]
 
     def _drop_stragglers(self) -> None:
         alive = {

@@ -14,9 +14,9 @@ from typing import Any
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.runtime.cpu import cpu_features, cpu_name, usable_threads
 from edgebm.search.choose import Choice, Outcome
+from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.judge import Judge
-from edgebm.search.target import Found
 
 REPORT_VERSION = 1
 
@@ -79,6 +79,8 @@ def verdict(choice: Choice) -> str:
     """One sentence: what was gained, or why nothing was."""
     chosen, ratio = choice.chosen.candidate, speedup(choice)
     size = choice.baseline.candidate.artifact.size_bytes / max(1, chosen.artifact.size_bytes)
+    if choice.baseline.score is None:
+        return f"{chosen.id} was taken as it is: nothing was evaluated before the end."
     if choice.missed:
         return f"No candidate keeps every limit; the closest is {chosen.id}."
     if all(outcome.candidate.is_float_baseline for outcome in choice.outcomes):
@@ -94,7 +96,7 @@ def verdict(choice: Choice) -> str:
 def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
     """The whole of `report.json`, for the first target; further targets are listed beside it."""
     first = found[0]
-    choice, judge = first.choice, first.judge
+    judge = first.judge
     limits = job.options.limits
     report: dict[str, Any] = {
         "report_version": REPORT_VERSION,
@@ -126,8 +128,15 @@ def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
     report["missed"] = [_named(each, m) for each in found for m in each.choice.missed]
     report["constraints_met"] = not report["missed"]
     report["further_targets"] = {each.target.name: _target_dict(each) for each in found[1:]}
-    report["verdict"] = verdict(choice)
+    report["interrupted"] = any(each.interrupted for each in found)
     return report
+
+
+def _ended_early(found: Found) -> str:
+    """What stands before the verdict of a run that was cut off; else nothing."""
+    if not (found.undone or found.interrupted):
+        return ""
+    return f"{'Interrupted' if found.interrupted else 'Out of time'}, the best by then: "
 
 
 def _named(found: Found, missed: str) -> str:
@@ -140,7 +149,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
     if found.judge.is_relative:
         before["metric"] = None  # the float model is the measure itself
     return {
-        "verdict": verdict(choice),
+        "verdict": _ended_early(found) + verdict(choice),
         "before": before,
         "after": side_dict(choice.chosen, _memory(found, choice.chosen)),
         "candidates": [

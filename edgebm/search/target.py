@@ -2,62 +2,40 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
 from typing import TypeVar
 
-from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends.dialects import Grid, cpu_dialects
 from edgebm.backends.qdq import lower
 from edgebm.data.batch import Feeds
-from edgebm.errors import BackendFailed, BackendUnavailable, UsageError
-from edgebm.ir.annotate import has_ranges
+from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MATMULS
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
-from edgebm.search.build import (
-    build_float,
-    build_integer,
-    build_promises,
-    build_weight_only,
-    values_to_observe,
-)
-from edgebm.search.candidates import Artifact, Candidate, Face, enumerate_candidates
-from edgebm.search.choose import Choice, Chooser, Outcome
+from edgebm.search.assemble import all_candidates, build_floats, build_integers
+from edgebm.search.build import values_to_observe
+from edgebm.search.candidates import Artifact, Candidate
+from edgebm.search.choose import Choice, Chooser
+from edgebm.search.deadline import Deadline, OutOfTime
+from edgebm.search.found import Found, inspect
 from edgebm.search.job import Job, Progress
+from edgebm.search.journal import Journal
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.promise import promise_note, with_made_up_ranges
-from edgebm.search.race import Measurement, Race
+from edgebm.search.race import Race
+from edgebm.search.records import Records
 from edgebm.search.runner import Runner
+from edgebm.search.scores import Scores, judged_by
+from edgebm.search.seconds import Seconds
 from edgebm.search.simulate import compare_layers, provable, rank_grids
+from edgebm.search.stages import Stages
 from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Found:
-    """What the search of one target ended with. `notes` are decisions worth a sentence."""
-
-    target: Target
-    choice: Choice
-    judge: Judge
-    skips: list[Skip]
-    notes: list[str]
-    seconds: dict[str, float]
-    layers: dict[str, dict[str, int]] = field(default_factory=dict)
-    layer_sqnr: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, float | None] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def provable(self) -> Candidate:
-        """What can run here in place of the chosen one and give its answers."""
-        return provable(self.choice.chosen.candidate, self.target)
+_MEASURE_SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
 
 
 def check_buildable(target: Target) -> None:
@@ -74,66 +52,92 @@ def check_buildable(target: Target) -> None:
 
 
 class Search:
-    """The stages for one target, in order; `seconds` records what each took."""
+    """The stages for one target, in order.
 
-    def __init__(self, job: Job, target: Target, progress: Progress) -> None:
+    A stage leaves what it finds in the attributes below and in the journal, entry by entry, so
+    that the best so far is known at any time. It looks first whether `records` knows a thing
+    already, and asks `deadline` before it begins something new.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        target: Target,
+        progress: Progress,
+        journal: Journal | None = None,
+        deadline: Deadline | None = None,
+    ) -> None:
         check_buildable(target)
         self.job, self.target, self.progress = job, target, progress
-        self.seconds: dict[str, float] = {}
+        self.journal, self.deadline = journal or Journal(), deadline or Deadline()
+        self.stages = Stages(self.deadline, Seconds(job, target, self.journal))
         self.skips: list[Skip] = []
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self.integers: list[Artifact] = []
+        self.trials: dict[str, Trial] = {}
+        self.scores: Scores | None = None
         self._grids: list[Grid] = []
 
     def run(self) -> Found:
-        """All stages: passes, build, measure, score and choose.
+        """All stages: passes, build, try out, measure, evaluate and choose.
+
+        A stage that time or the user cuts off leaves what it has found; those after it begin
+        nothing new, and the best of what is known by then is taken.
 
         Raises:
             BackendFailed: no runtime of the target takes even the float model.
+            KeyboardInterrupt: the user ended it before anything was measured and judged.
         """
-        decided = self.passes()
-        grids = self._timed("choose grid", lambda: self.grids(decided))
-        artifacts = self._timed("build", lambda: self._build(decided, grids))
-        candidates = self._candidates(artifacts)
-        trials = self._timed("try out", lambda: self._try_out(candidates))
-        failed = {key: trial.failed for key, trial in trials.items() if trial.failed}
-        race = Race(candidates, self.job.face, self.job.sample(), failed)
-        measured = self._timed("measure", lambda: self._measure(race))
-        with ExitStack() as stack:
-            reference = stack.enter_context(self._reference(candidates, measured))
-            judge = self.job.judged_by(_as_run(reference))
-            chooser = Chooser(
-                judge,
-                self.job.options.limits,
-                self._scorer(judge),
-                self._p99(race),
-                self.job.recipe.prefer,
-            )
-            choice = self._timed("evaluate", lambda: chooser.choose(candidates, measured))
-        if self.target.is_host:
-            ids = [choice.chosen.candidate.id, choice.baseline.candidate.id]
-            self._timed("measure p99", lambda: self._p99(race)(*ids))
-        self.notes += [note] if (note := promise_note(choice)) else []
-        found = Found(self.target, choice, judge, self.skips, self.notes, self.seconds)
-        found.memory = {key: trial.peak_mib for key, trial in trials.items()}
-        found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
-        found.layer_sqnr = self._timed("compare layers", lambda: self._compare(choice.chosen))
-        self._inspect(found)
-        return found
+        decided = self.stages.run("quantize", self.passes, noted=False)
+        floats = build_floats(self.job, self.target, self.deadline, self.failures)
+        if decided is not None:
+            grids = self.stages.run("choose grid", lambda: self.grids(decided))
+            self.stages.run("build", lambda: self._build(decided, grids or [], floats))
+        candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
+        self.stages.run("try out", lambda: self._try_out(candidates))
+        failed = {key: trial.failed for key, trial in self.trials.items() if trial.failed}
+        race = Race(candidates, self.records, failed, self.deadline)
+        self.stages.run("measure", lambda: self._measure(race))
+        reference = self._reference(race)
+        with Runner(reference, self.job.face) as opened:
+            judge = self.job.judged_by(_as_run(opened))
+            self.scores = self._scored_by(judge, reference)
+            self.stages.showable = lambda: bool(self.scores and self.scores.known)
+            chooser = self._chooser(judge, self.scores, race)
+            choice = self.stages.run("evaluate", lambda: self._evaluate(chooser, race))
+            if choice is None:  # cut off: nothing more is run, and the best so far is chosen
+                choice = chooser.choose(candidates, race.results)
+        chosen, baseline = choice.chosen.candidate, choice.baseline.candidate
+        self.stages.run("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
+        found = self._found(choice, judge)
+        self.stages.run("compare layers", lambda: self._compare(found))
+        self.stages.run("inspect", lambda: self._inspect(found))
+        return self._ended(found)
 
-    def _timed(self, name: str, stage: Callable[[], T]) -> T:
-        start = time.perf_counter()
-        result = stage()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        return result
+    @cached_property
+    def records(self) -> Records:
+        """What the journal knows of candidates on the sample that is timed."""
+        return Records(self.journal, self.job.face, self.job.sample())
+
+    def tick(self, step: str, done: int, total: int) -> None:
+        """Progress of work that may be cut off here.
+
+        Raises:
+            OutOfTime: there is no time for the rest.
+        """
+        self.progress(step, done, total)
+        if done < total:
+            self.deadline.check()
 
     def passes(self) -> Model:
+        """The recipe's steps, each noted with its seconds."""
         context = self._context()
         self.skips += self.job.left_out
         steps = self.job.steps
         decided, seconds = run_passes(self.job.model, steps, context)
         for step, spent in zip(steps, seconds, strict=True):
-            self.seconds[step.kind] = self.seconds.get(step.kind, 0.0) + spent
+            self.stages.seconds.note(step.kind, spent)
         return decided
 
     def _context(self) -> Context:
@@ -144,13 +148,13 @@ class Search:
             is_ignored=self.job.is_ignored,
             seed=self.job.options.seed,
             skips=self.skips,
-            progress=self.progress,
+            progress=self.tick,
         )
 
     def grids(self, decided: Model) -> list[Grid]:
         """Bits that do not overflow here, best first; settled once, when first needed."""
         if not self._grids:
-            ranked, note = rank_grids(self.job, self.target, decided, self.progress)
+            ranked, note = rank_grids(self.job, self.target, decided, self.tick)
             self._grids = ranked
             self.notes += [note] if note else []
         return self._grids
@@ -160,137 +164,132 @@ class Search:
         dialect = cpu_dialects(self.target.runtimes[0], self.grids(model)[0])[0]
         return lower(model, dialect, self.job.is_ignored)[0]
 
-    def _compare(self, chosen: Outcome) -> dict[str, float]:
-        return compare_layers(self.job, chosen.candidate.artifact, self.progress)
-
-    def _build(self, decided: Model, grids: Sequence[Grid]) -> list[Artifact]:
-        """Float and integer artifacts of every runtime; the integer ones first (preferred)."""
-        floats: list[Artifact] = []
-        integers: list[Artifact] = []
+    def _build(self, decided: Model, grids: Sequence[Grid], floats: Sequence[Artifact]) -> None:
+        """Integer artifacts for every runtime that takes the float model."""
+        if "int8" not in self.target.precisions:
+            return
+        self.deadline.check()
         promised = with_made_up_ranges(self.job, self.target, decided, self._context())
-        total = len(self.target.runtimes)
-        for done, runtime in enumerate(self.target.runtimes):
-            self.progress("build", done, total)
-            try:
-                floats.append(build_float(self.job.model, runtime))
-            except BackendFailed as error:
-                self.failures.append(str(error))
-                continue
-            if "int8" not in self.target.precisions:
-                continue
-            build = build_integer if has_ranges(decided) else build_weight_only
-            for built in build(decided, runtime, grids, self.job.is_ignored):
-                if isinstance(built, BackendFailed):
-                    self.failures.append(str(built))
-                else:
-                    integers.append(built)
-            if promised is not None:
-                integers += build_promises(promised, runtime, grids, self.job.is_ignored)
-        self.progress("build", total, total)
-        if not floats:
-            raise BackendFailed("no runtime takes the model: " + "; ".join(self.failures))
-        return [*integers, *floats]
-
-    def _candidates(self, artifacts: Sequence[Artifact]) -> list[Candidate]:
-        wanted = self.job.recipe.precisions
-        precisions = [p for p in ("f32", "bf16") if p in self.target.precisions and p in wanted]
-        threads = self.job.options.threads or self.target.threads
-        if "f32" not in precisions:
-            raise UsageError(
-                f"the target {self.target.name} has only {', '.join(self.target.precisions)}; the "
-                "float model is what everything is compared with",
-                hint="add f32 to 'precisions' of the target",
+        for done, artifact in enumerate(floats):
+            self.tick("build", done, len(floats))
+            self.integers += build_integers(
+                self.job, artifact.runtime, (decided, promised), grids, self.failures
             )
-        return enumerate_candidates(
-            artifacts,
-            threads=threads,
-            precisions=precisions,
-            static_shapes=self.job.static_shapes(),
-        )
+        self.progress("build", len(floats), len(floats))
 
-    def _try_out(self, candidates: Sequence[Candidate]) -> dict[str, Trial]:
+    def _try_out(self, candidates: Sequence[Candidate]) -> None:
         """Every artifact that runs here, once, by `Candidate.answers_id`."""
         runnable = {
             c.answers_id: c
             for c in reversed(candidates)  # so that the first thread count stays
             if provable(c, self.target) is c
         }
-        trials = {}
         for done, (key, candidate) in enumerate(runnable.items()):
             self.progress("try out", done, len(runnable))
-            trials[key] = try_out(candidate, self.job.face, self.job.sample())
+            known = self.records.find("trial", candidate)
+            if known is None:
+                self.deadline.check()
+                known = asdict(try_out(candidate, self.records.face, self.records.feeds))
+                self.records.keep("trial", candidate, known)
+            self.trials[key] = Trial(**known)
         self.progress("try out", len(runnable), len(runnable))
-        return trials
 
-    def _measure(self, race: Race) -> dict[str, Measurement]:
-        if not self.target.is_host:
-            return race.results
-        budget = self.job.options.budget_s
-        return race.run(budget, lambda done, total: self.progress("measure", done, total))
+    def _measure(self, race: Race) -> None:
+        if self.target.is_host:
+            race.deadline = self.deadline.part(_MEASURE_SHARE)
+            race.run(
+                self.job.options.measure_s,
+                lambda done, total: self.progress("measure", done, total),
+            )
 
-    def _p99(self, race: Race) -> Callable[..., None]:
-        def earn(*ids: str) -> None:
-            if self.target.is_host:
-                race.earn_p99(
-                    ids,
-                    self.job.options.budget_s,
-                    lambda done, total: self.progress("measure p99", done, total),
-                )
+    def _earn_p99(self, race: Race, *ids: str) -> None:
+        if self.target.is_host:
+            race.deadline = self.deadline
+            race.earn_p99(
+                ids,
+                self.job.options.measure_s,
+                lambda done, total: self.progress("measure p99", done, total),
+            )
 
-        return earn
-
-    def _reference(
-        self, candidates: Sequence[Candidate], measured: dict[str, Measurement]
-    ) -> Runner:
-        """The float model that agreement is measured against: the first that opens."""
-        for candidate in candidates:
-            if candidate.is_float_baseline and not measured[candidate.id].failed:
-                return Runner(candidate, self.job.face)
+    def _reference(self, race: Race) -> Candidate:
+        """The float model that agreement is measured against: the first that runs."""
+        for candidate in race.candidates:
+            if candidate.is_float_baseline and not race.results[candidate.id].failed:
+                return candidate
         raise BackendFailed(
             "no runtime runs the float model: "
-            + "; ".join(m.failed for m in measured.values() if m.failed)
+            + "; ".join(m.failed for m in race.results.values() if m.failed)
         )
 
-    def _scorer(self, judge: Judge) -> Callable[[Candidate], Score]:
+    def _scored_by(self, judge: Judge, reference: Candidate) -> Scores:
         def score(candidate: Candidate) -> Score:
             label = f"evaluate {candidate.answers_id}"
             with Runner(provable(candidate, self.target), self.job.face) as runner:
                 return judge.score(
-                    _as_run(runner), lambda done, total: self.progress(label, done, total)
+                    _as_run(runner, self.deadline),
+                    lambda done, total: self.tick(label, done, total),
                 )
 
-        return score
+        judged = judged_by(judge, self.job.evaluation, self.records.parts(reference))
+        if judged is None and self.journal.path is not None:
+            self.journal.notes.append(
+                f"scores of {judge.name} are not kept: only those of a plain function in a file "
+                "can be told from others"
+            )
+        return Scores(score, judged, self.records, self.deadline)
+
+    def _chooser(self, judge: Judge, scores: Scores, race: Race) -> Chooser:
+        def earn_p99(key: str) -> None:
+            try:
+                self._earn_p99(race, key)
+            except OutOfTime:
+                self.stages.undone.append("measure p99")
+
+        prefer = self.job.recipe.prefer
+        return Chooser(judge, self.job.options.limits, scores, earn_p99, prefer)
+
+    def _evaluate(self, chooser: Chooser, race: Race) -> Choice:
+        choice = chooser.choose(race.candidates, race.results)
+        if self.scores is not None and self.scores.lacking:
+            raise OutOfTime
+        return choice
+
+    def _found(self, choice: Choice, judge: Judge) -> Found:
+        self.notes += [note] if (note := promise_note(choice)) else []
+        found = Found(
+            self.target, choice, judge, self.skips, self.notes, self.stages.seconds.spent
+        )
+        found.memory = {key: trial.peak_mib for key, trial in self.trials.items()}
+        found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
+        return found
+
+    def _compare(self, found: Found) -> None:
+        self.deadline.check()
+        artifact = found.choice.chosen.candidate.artifact
+        found.layer_sqnr = compare_layers(self.job, artifact, self.tick)
 
     def _inspect(self, found: Found) -> None:
-        """Read back what runs: layers by precision, and peak memory, before and after."""
-        both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
-        for key, candidate in both.items():
-            found.layers[key] = _executed(candidate, self.job.face)
-        chosen = found.choice.chosen.candidate
-        meant = sum(op in MATMULS for op in _ops(chosen.artifact))
-        runs = found.layers[chosen.id].get("int8", 0)
-        if not chosen.artifact.weight_bits and runs < meant and not self.target.missing():
+        self.deadline.check()
+        inspect(found, self.job.face)
+
+    def _ended(self, found: Found) -> Found:
+        """Say what was cut off or left out, if anything was."""
+        found.undone = tuple(dict.fromkeys(self.stages.undone))
+        found.interrupted = self.deadline.interrupted
+        if found.undone:
             found.warnings.append(
-                f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
+                f"{self.target.name}: {self.deadline.why()}; not done, or not to its end: "
+                f"{', '.join(found.undone)}. The best that was known by then was taken"
             )
+        return found
 
 
-def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
-    if candidate.artifact.runtime == "onnxruntime":
-        artifact = candidate.artifact
-        return onnxruntime_backend.executed_layers(dict(artifact.files), artifact.settings)
-    with Runner(candidate, face) as runner:
-        return runner.engine.executed()
+def _as_run(runner: Runner, deadline: Deadline | None = None) -> Run:
+    """The runner as a function, which ends when there is no more time for `deadline`'s run."""
 
-
-def _ops(artifact: Artifact) -> list[str]:
-    """Op types of the nodes that were lowered to integers."""
-    integer = set(artifact.integer_nodes)
-    return [node.op_type for node in artifact.lowered.nodes() if node.name in integer]
-
-
-def _as_run(runner: Runner) -> Run:
     def run(feeds: Feeds) -> Feeds:
+        if deadline is not None:
+            deadline.check()
         return runner.run(feeds)
 
     return run

@@ -48,6 +48,8 @@ def try_out(candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]])
             )
         except subprocess.TimeoutExpired:
             return Trial(None, f"a trial run did not end within {_TIMEOUT_S:g} s")
+    if done.returncode in (-signal.SIGINT, -signal.SIGTERM):
+        raise KeyboardInterrupt  # somebody ended both processes; the candidate did not fail
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
         return Trial(None, f"{candidate.artifact.runtime} ended its process with {name}")

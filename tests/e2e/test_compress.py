@@ -221,7 +221,7 @@ import sys
 import edgebm
 light = {m.partition(".")[0] for m in sys.modules}
 assert not light & {"torch", "onnx", "onnx_ir", "pydantic", "yaml", "openvino", "onnxruntime"}
-edgebm.compress("m.onnx", data="d.npz", recipe="int8", out="m.edgebm", threads=1, budget_s=0.5)
+edgebm.compress("m.onnx", data="d.npz", recipe="int8", out="m.edgebm", threads=1, measure_s=0.5)
 heavy = {m.partition(".")[0] for m in sys.modules}
 assert not heavy & {"torch", "torchvision", "onnxscript", "sklearn"}, heavy
 assert "openvino_telemetry" not in heavy, "no usage report is sent"

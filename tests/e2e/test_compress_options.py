@@ -21,6 +21,7 @@ from edgebm.errors import DataError, UsageError
         {"max_latency_ms": -1.0},
         {"max_drop": -0.5},
         {"budget_s": 0.0},
+        {"measure_s": 0.0},
         {"subset_size": 0},
         {"threads": [1, 0]},
         {"target": []},

@@ -124,7 +124,7 @@ for name, content in demo_files().items():
     Path(name).write_bytes(content)
 code = main(["compress", "digits_cnn.onnx", "--recipe", "int8", "-d", "calibration.npz",
              "-o", "small.edgebm", "--subset-size", "20", "--threads", "1",
-             "--budget-seconds", "0.1"])
+             "--measure-seconds", "0.1"])
 print(json.dumps({"code": code, "torch": "torch" in sys.modules, "file": edgebm.__file__}))
 """
     found = fresh(code, path=installed, cwd=tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgebm.cli.arguments import check_arguments, model_name, parse_shapes, source
+from edgebm.cli.arguments import check_arguments, duration_s, model_name, parse_shapes, source
 from edgebm.errors import RecipeError, TargetError, UsageError
 
 
@@ -27,7 +27,9 @@ def options(tmp_path: Path) -> dict[str, Any]:
         "subset_size": None,
         "threads": None,
         "seed": 0,
-        "budget_seconds": 60.0,
+        "measure_seconds": 60.0,
+        "budget": None,
+        "measurements": None,
     }
 
 
@@ -56,6 +58,9 @@ def test_all_faults_at_once(options: dict[str, Any], tmp_path: Path) -> None:
         threads=0,
         seed=-1,
         keep=tmp_path / "samples.npz",
+        budget="soon",
+        measure_seconds=0.0,
+        measurements=tmp_path / "none" / "m.json",
     )
     with pytest.raises(UsageError) as caught:
         check_arguments("nowhere.onnx", tmp_path, ["x=1x2"], options)
@@ -71,11 +76,14 @@ def test_all_faults_at_once(options: dict[str, Any], tmp_path: Path) -> None:
         "--threads 0 must be 1 or more",
         "--seed -1 must be 0 or more",
         "--shapes x=1x2",
+        "--budget soon does not read as a time above 0, such as 90s, 20m or 1h",
+        "--measure-seconds 0.0 must be more than 0",
+        "--measurements: the folder",
         "int9",
         "toaster",
     ):
         assert words in text, words
-    assert len(caught.value.details["faults"]) == 12
+    assert len(caught.value.details["faults"]) == 15
 
 
 def test_a_single_wrong_recipe_or_target_stays_its_own_error(
@@ -164,3 +172,24 @@ def test_hints_come_along_when_there_are_several_faults(
 def test_a_name_that_is_too_long(model: str, options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name too long"):
         check_arguments(model, tmp_path / ("m" * 300), [], options)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1h", 3600), ("1.5h", 5400), ("2d", 172800)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "90", "s", "-1s", "0m", "nanh", "infs", "1h30m", "5 weeks"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        duration_s(text)
+
+
+def test_a_model_is_no_file_of_measurements(
+    model: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    options["measurements"] = Path(model)
+    with pytest.raises(UsageError, match="--measurements: .* is an input"):
+        check_arguments(model, tmp_path / "m.edgebm", [], options)

@@ -16,6 +16,7 @@ from edgebm.search.judge import Score
 from edgebm.search.race import P99_CALLS, Measurement
 from edgebm.spec import EngineConfig
 
+UNKNOWN = -2.0  # in place of a metric: time was over before it was scored
 FAILS = -1.0  # in place of a metric: the runtime fails when it is scored
 MODEL = random_model("g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }")
 
@@ -68,7 +69,9 @@ class World:
     def choose(self) -> Choice:
         values = {c.answers_id: value for c, _, value in self.entries}
 
-        def score(each: Candidate) -> Score:
+        def score(each: Candidate) -> Score | None:
+            if values[each.answers_id] == UNKNOWN:
+                return None
             self.scored.append(each.answers_id)
             if values[each.answers_id] == FAILS:
                 raise BackendFailed("no kernel for this sample")
@@ -308,3 +311,47 @@ def test_percentiles() -> None:
     found = Measurement(turns_ms=[3.0, 1.0, 2.0], calls_ms=values)
     assert found.p99_ms == 990.0
     assert found.p50_ms == 2.0
+
+
+def test_what_was_not_scored_in_time_is_passed_over() -> None:
+    first, second = candidate("int8"), candidate("int8", runtime="onnxruntime")
+    choice = World(
+        [(FLOAT, timed(4.0), 90.0), (first, timed(1.0), UNKNOWN), (second, timed(2.0), 90.0)]
+    ).choose()
+    assert choice.chosen.candidate is second
+    assert statuses(choice) == {
+        FLOAT.id: "slower", first.id: "not_evaluated", second.id: "chosen",
+    }  # fmt: skip
+    assert choice.chosen.why.endswith("of those evaluated before the run ended")
+
+
+def test_what_was_not_timed_in_time_is_passed_over() -> None:
+    late = candidate("int8")
+    choice = World([(late, Measurement(), 90.0), (FLOAT, timed(4.0), 90.0)]).choose()
+    assert choice.chosen.candidate is FLOAT
+    assert statuses(choice)[late.id] == "not_measured"
+
+
+@pytest.mark.parametrize("float_time", [Measurement(), timed(4.0)])
+def test_without_any_score_the_float_model_is_taken_as_it_is(float_time: Measurement) -> None:
+    other, bf16 = candidate("int8"), candidate("float", precision="bf16")
+    world = World(
+        [(other, timed(1.0), UNKNOWN), (bf16, timed(2.0), UNKNOWN), (FLOAT, float_time, UNKNOWN)]
+    )
+    choice = world.choose()
+    assert choice.chosen is choice.baseline
+    assert choice.chosen.candidate is FLOAT
+    assert choice.chosen.score is None
+    assert "as it is" in choice.chosen.why
+    assert statuses(choice)[other.id] == statuses(choice)[bf16.id] == "not_evaluated"
+    assert choice.missed == []
+
+
+def test_without_any_score_limits_are_still_judged() -> None:
+    world = World(
+        [(candidate("int8"), timed(1.0), UNKNOWN), (FLOAT, timed(4.0), UNKNOWN)],
+        Limits(max_size_mb=0.3),
+    )
+    choice = world.choose()
+    assert choice.chosen.candidate is FLOAT
+    assert "over max_size_mb" in choice.missed[0]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from graphs import face, random_model, samples
 
+from edgebm.search import race as race_module
+from edgebm.search import records as records_module
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Artifact, Candidate
+from edgebm.search.deadline import Deadline, OutOfTime
+from edgebm.search.journal import Journal
 from edgebm.search.race import TURNS, Measurement, Race
+from edgebm.search.records import Records
+from edgebm.search.runner import Runner
 from edgebm.spec import EngineConfig
 
 MODEL = random_model("g (float[1,8] x) => (float[1,4] y) { y = MatMul(x, w) }", w=(8, 4))
@@ -28,8 +36,11 @@ def broken() -> Candidate:
     )
 
 
-def race(entries: Sequence[Candidate]) -> Race:
-    return Race(entries, face(MODEL), FEEDS, {})
+def race(
+    entries: Sequence[Candidate], journal: Journal | None = None, deadline: Deadline | None = None
+) -> Race:
+    records = Records(Journal() if journal is None else journal, face(MODEL), FEEDS)
+    return Race(entries, records, {}, deadline)
 
 
 def test_at_least_two_turns_whatever_the_budget() -> None:
@@ -110,8 +121,6 @@ def test_p99_is_earned_by_enough_calls() -> None:
 
 
 def test_outputs_are_those_of_the_model() -> None:
-    from edgebm.search.runner import Runner
-
     with Runner(candidates()[0], face(MODEL)) as runner:
         first = runner.run(FEEDS)
         second = runner.run({"x": np.zeros((1, 8), np.float32)})
@@ -125,6 +134,98 @@ def test_what_died_in_its_trial_is_never_opened() -> None:
     dead = broken()
     why = "openvino ended its process with SIGILL"
     entries = [dead, *candidates()]
-    found = Race(entries, face(MODEL), FEEDS, {dead.answers_id: why}).run(0.0, lambda d, t: None)
+    records = Records(Journal(), face(MODEL), FEEDS)
+    found = Race(entries, records, {dead.answers_id: why}).run(0.0, lambda d, t: None)
     assert found[dead.id].failed == why
     assert all(found[c.id].turns_ms for c in candidates())
+
+
+def quiet(done: int, total: int) -> None:
+    """Say nothing."""
+
+
+def kinds(path: Path) -> list[str]:
+    """What was measured, by the file: one line an entry."""
+    return [json.loads(line)["kind"] for line in path.read_text().splitlines()[1:]]
+
+
+def test_a_second_race_takes_every_turn_from_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.json"
+    monkeypatch.setattr(race_module, "P99_CALLS", 1050)  # more than two turns have
+    bad = broken()
+    ids = [c.id for c in candidates()]
+    first = race([bad, *candidates()], Journal(path))
+    first.run(0.0, quiet)
+    first.earn_p99(ids, 30.0, quiet)
+    written = path.read_bytes()
+    assert kinds(path).count("turn") == 1 + 2 * 2, "one failure, two turns of two candidates"
+    assert kinds(path).count("p99 turn") >= 2
+    monkeypatch.setattr(Runner, "__init__", lambda *_: pytest.fail("it was opened again"))
+    second = race([bad, *candidates()], Journal(path))
+    second.run(0.0, quiet)
+    second.earn_p99(ids, 30.0, quiet)
+    assert second.results == first.results
+    assert second.results[bad.id].failed
+    assert all(second.results[key].p99_ms is not None for key in ids)
+    assert path.read_bytes() == written
+
+
+def test_a_race_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    race(candidates(), Journal(path)).run(0.0, quiet)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:40])  # killed in the third turn
+    found = race(candidates(), Journal(path)).run(0.0, quiet)
+    again = path.read_bytes().splitlines(keepends=True)
+    assert again[:3] == lines[:3]
+    keys = [json.loads(line)["key"] for line in again[1:]]
+    assert len(keys) == len(set(keys)) == 4
+    assert all(len(measured.turns_ms) == 2 for measured in found.values())
+
+
+def test_without_time_only_what_is_known_counts(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    first, second = candidates()
+    race([first], Journal(path)).run(0.0, quiet)
+    late = Deadline()
+    late.interrupt()
+    found = race([first, second], Journal(path), late)
+    with pytest.raises(OutOfTime):
+        found.run(0.0, quiet)
+    assert found.results[first.id].turns_ms
+    assert not found.results[second.id].turns_ms
+    assert found._open == {}
+
+
+def test_the_time_of_earlier_turns_counts(tmp_path: Path) -> None:
+    """Else a race that was cut off would measure for longer than it was told."""
+    path = tmp_path / "m.json"
+    first = race(candidates(), Journal(path))
+    first.run(1e-6, quiet)
+    assert first._spent_s > 1e-6
+    second = race(candidates(), Journal(path))
+    found = second.run(first._spent_s - 1e-9, quiet)
+    assert [len(m.turns_ms) for m in found.values()] == [2, 2]
+    third = race(candidates(), Journal(path)).run(first._spent_s + 1e-3, quiet)
+    assert [len(m.turns_ms) for m in third.values()] == [3, 3]
+
+
+@pytest.mark.parametrize("changed", ["sample", "threads", "artifact", "turn", "cpu", "version"])
+def test_a_turn_is_found_by_everything_that_decides_it(
+    changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, (one, other) = Journal(), candidates()
+    Records(journal, face(MODEL), FEEDS).keep("turn", one, {"calls_ms": [1.0]}, turn=0)
+    if changed == "cpu":
+        monkeypatch.setattr(records_module, "cpu_name", lambda: "another")
+    if changed == "version":
+        monkeypatch.setattr(records_module, "version", lambda name: "99")
+    feeds = {"x": FEEDS["x"] + 1} if changed == "sample" else FEEDS
+    records = Records(journal, face(MODEL), feeds)
+    artifact = Artifact("onnxruntime", "float", {"model.onnx": b"other"}, MODEL)
+    asked = {"threads": other, "artifact": Candidate(artifact, EngineConfig())}.get(changed, one)
+    assert records.find("turn", asked, turn=int(changed == "turn")) is None
+    monkeypatch.undo()
+    assert Records(journal, face(MODEL), FEEDS).find("turn", one, turn=0) == {"calls_ms": [1.0]}

@@ -32,12 +32,23 @@ def test_a_broken_artifact_says_why() -> None:
     assert "BackendFailed" in trial.failed
 
 
-def test_a_process_that_a_signal_ends_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dying = tmp_path / "python"
-    dying.write_text("#!/bin/sh\nkill -ILL $$\n")
-    dying.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(dying))
+@pytest.fixture
+def dying(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process of Python ends by a signal."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nkill -{request.param} $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.parametrize("dying", ["ILL"], indirect=True)
+def test_a_process_that_a_signal_ends_is_named(dying: None) -> None:
     candidate = Candidate(build_float(MODEL, "onnxruntime"), EngineConfig())
     assert "SIGILL" in try_out(candidate, face(MODEL), FEEDS).failed
+
+
+@pytest.mark.parametrize("dying", ["INT", "TERM"], indirect=True)
+def test_who_ends_the_process_ends_the_run_and_no_candidate_failed(dying: None) -> None:
+    candidate = Candidate(build_float(MODEL, "onnxruntime"), EngineConfig())
+    with pytest.raises(KeyboardInterrupt):
+        try_out(candidate, face(MODEL), FEEDS)

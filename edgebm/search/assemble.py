@@ -1,0 +1,94 @@
+"""Everything that can be tried for one target: artifacts of each runtime, and ways to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebm.backends.dialects import Grid
+from edgebm.errors import BackendFailed, UsageError
+from edgebm.ir.annotate import has_ranges
+from edgebm.ir.model import Model
+from edgebm.search.build import (
+    build_float,
+    build_integer,
+    build_promises,
+    build_weight_only,
+)
+from edgebm.search.candidates import Artifact, Candidate, enumerate_candidates
+from edgebm.search.deadline import Deadline
+from edgebm.search.job import Job
+from edgebm.target import Target
+
+
+def build_floats(
+    job: Job, target: Target, deadline: Deadline, failures: list[str]
+) -> list[Artifact]:
+    """The float model for each runtime; when time is over, for the first that takes it.
+
+    `failures` gets a sentence for each runtime that does not.
+
+    Raises:
+        BackendFailed: none takes it.
+    """
+    floats: list[Artifact] = []
+    for runtime in target.runtimes:
+        if floats and deadline.over:
+            break
+        try:
+            floats.append(build_float(job.model, runtime))
+        except BackendFailed as error:
+            failures.append(str(error))
+    if not floats:
+        raise BackendFailed("no runtime takes the model: " + "; ".join(failures))
+    return floats
+
+
+def build_integers(
+    job: Job,
+    runtime: str,
+    graphs: tuple[Model, Model | None],
+    grids: Sequence[Grid],
+    failures: list[str],
+) -> list[Artifact]:
+    """Integer artifacts of one runtime.
+
+    Args:
+        job: whose model it is.
+        runtime: "onnxruntime" or "openvino".
+        graphs: the annotated model, and the one with made-up ranges (`with_made_up_ranges`).
+        grids: the chosen grid first.
+        failures: gets a sentence for each placement that the runtime refuses.
+    """
+    decided, promised = graphs
+    integers: list[Artifact] = []
+    build = build_integer if has_ranges(decided) else build_weight_only
+    for built in build(decided, runtime, grids, job.is_ignored):
+        if isinstance(built, BackendFailed):
+            failures.append(str(built))
+        else:
+            integers.append(built)
+    if promised is not None:
+        integers += build_promises(promised, runtime, grids, job.is_ignored)
+    return integers
+
+
+def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> list[Candidate]:
+    """Every artifact at every thread count and precision that the target and the recipe have.
+
+    Raises:
+        UsageError: the target leaves out f32.
+    """
+    wanted = job.recipe.precisions
+    precisions = [p for p in ("f32", "bf16") if p in target.precisions and p in wanted]
+    if "f32" not in precisions:
+        raise UsageError(
+            f"the target {target.name} has only {', '.join(target.precisions)}; the "
+            "float model is what everything is compared with",
+            hint="add f32 to 'precisions' of the target",
+        )
+    return enumerate_candidates(
+        artifacts,
+        threads=job.options.threads or target.threads,
+        precisions=precisions,
+        static_shapes=job.static_shapes(),
+    )

@@ -1,0 +1,97 @@
+"""What the search of one target ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgebm.backends import onnxruntime as onnxruntime_backend
+from edgebm.ir.traits import MATMULS
+from edgebm.passes.base import Skip
+from edgebm.search.candidates import Artifact, Candidate, Face
+from edgebm.search.choose import Choice
+from edgebm.search.journal import GO_ON, Journal
+from edgebm.search.judge import Judge
+from edgebm.search.runner import Runner
+from edgebm.search.simulate import provable
+from edgebm.target import Target
+
+
+@dataclass(slots=True)
+class Found:
+    """What the search of one target ended with. `notes` are decisions worth a sentence.
+
+    `undone` are the stages that were cut off or left out, and `interrupted` says that the user
+    did that; else it was the limit on time.
+    """
+
+    target: Target
+    choice: Choice
+    judge: Judge
+    skips: list[Skip]
+    notes: list[str]
+    seconds: dict[str, float]
+    layers: dict[str, dict[str, int]] = field(default_factory=dict)
+    layer_sqnr: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    undone: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def provable(self) -> Candidate:
+        """What can run here in place of the chosen one and give its answers."""
+        return provable(self.choice.chosen.candidate, self.target)
+
+
+def inspect(found: Found, face: Face) -> None:
+    """Read back what runs, before and after: layers by precision."""
+    both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
+    for key, candidate in both.items():
+        found.layers[key] = _executed(candidate, face)
+    chosen = found.choice.chosen.candidate
+    meant = sum(op in MATMULS for op in _ops(chosen.artifact))
+    runs = found.layers[chosen.id].get("int8", 0)
+    if not chosen.artifact.weight_bits and runs < meant and not found.target.missing():
+        found.warnings.append(
+            f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
+        )
+
+
+def close_journal(
+    journal: Journal, found: Sequence[Found], bundle: Path | None, *, kept: bool
+) -> tuple[str, ...]:
+    """End the journal of a run that wrote `bundle`; sentences for the user about both.
+
+    That of a complete run is removed unless it is to be `kept`; that of another run stays, and
+    knows its bundle.
+    """
+    notes = [*journal.notes]
+    if journal.reused:
+        notes.append(
+            f"{journal.reused} measurements were taken from {journal.path}, "
+            f"{journal.made} were made"
+        )
+    if any(each.undone or each.interrupted for each in found):
+        if bundle is not None:
+            journal.keep_bundle(bundle)
+        if journal.path is not None:
+            notes.append(f"what was measured is kept in {journal.path}: {GO_ON}")
+    elif not kept:
+        journal.remove()
+    return tuple(notes)
+
+
+def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
+    if candidate.artifact.runtime == "onnxruntime":
+        artifact = candidate.artifact
+        return onnxruntime_backend.executed_layers(dict(artifact.files), artifact.settings)
+    with Runner(candidate, face) as runner:
+        return runner.engine.executed()
+
+
+def _ops(artifact: Artifact) -> list[str]:
+    """Op types of the nodes that were lowered to integers."""
+    integer = set(artifact.integer_nodes)
+    return [node.op_type for node in artifact.lowered.nodes() if node.name in integer]
