@@ -23,7 +23,7 @@ from edgebm.report.findings import findings
 from edgebm.search.choose import Limits
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
-from edgebm.search.job import Options, Progress, prepare
+from edgebm.search.job import Job, Options, Progress, prepare
 from edgebm.search.shapes import ShapeLists
 from edgebm.search.target import Search, check_buildable
 from edgebm.target import Target, load_target
@@ -105,8 +105,6 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     """
     if out is not None:
         check_destination(Path(out), force=force, inputs=(model, data, eval))
-    targets = [load_target(t) for t in _listed(target)]
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
     options = Options(
         subset_size=subset_size,
@@ -118,21 +116,57 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
     )
-    _check_options(options, targets)
-    for each in targets:
-        check_buildable(each)
     report_progress = progress or _quiet
-    report_progress("import", 0, 1)
-    imported = import_model(model)
-    report_progress("import", 1, 1)
-    job = prepare(
-        imported, plan, options, data=data, labels=labels, metric=metric, evaluation=eval
-    )
+    given = Given(data, labels, metric, eval)
+    job, targets = prepared(model, target, recipe, options, given, report_progress)
     found = [Search(job, each, report_progress).run() for each in targets]
     path, report = write_result(
         job, found, Path(out) if out is not None else None, force=force, keep=keep
     )
     return Result(path, report, not report["missed"])
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The samples and the measure as the user named them; see `compress`."""
+
+    data: object = None
+    labels: object = None
+    metric: object = None
+    evaluation: object = None
+
+
+def prepared(
+    model: object,
+    target: str | Path | Sequence[str | Path],
+    recipe: str | Path | Recipe,
+    options: Options,
+    given: Given,
+    progress: Progress,
+) -> tuple[Job, list[Target]]:
+    """What is to be done, and for which targets: every argument checked, and no work begun.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    targets = [load_target(t) for t in _listed(target)]
+    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    _check_options(options, targets)
+    for each in targets:
+        check_buildable(each)
+    progress("import", 0, 1)
+    imported = import_model(model)
+    progress("import", 1, 1)
+    job = prepare(
+        imported,
+        wanted,
+        options,
+        data=given.data,
+        labels=given.labels,
+        metric=given.metric,
+        evaluation=given.evaluation,
+    )
+    return job, targets
 
 
 def quantize(

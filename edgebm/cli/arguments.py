@@ -24,9 +24,11 @@ def source(model: str) -> str | Path:
 
 
 def check_arguments(
-    model: str, out: Path, shape_texts: Sequence[str], options: dict[str, Any]
+    model: str, out: Path | None, shape_texts: Sequence[str], options: dict[str, Any]
 ) -> Shapes:
     """The parsed `--shapes`, if all arguments are right; nothing heavy is imported for it.
+
+    `out` is None where nothing is written.
 
     Raises:
         UsageError: lists every fault of every argument.
@@ -37,12 +39,7 @@ def check_arguments(
         *source_faults("MODEL", model, folders=False),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
-        *output_faults(
-            out,
-            option="--out",
-            force=options["force"],
-            inputs=(model, options["data"], options["evaluation"], options["recipe"]),
-        ),
+        *_out_faults(model, out, options),
         *_keep_faults(options["keep"]),
         *_number_faults(options),
         *faults,
@@ -102,6 +99,13 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     if path.is_dir() and not folders:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
+
+
+def _out_faults(model: str, out: Path | None, options: dict[str, Any]) -> list[str]:
+    if out is None:
+        return []
+    inputs = (model, options["data"], options["evaluation"], options["recipe"])
+    return output_faults(out, option="--out", force=options["force"], inputs=inputs)
 
 
 def _keep_faults(keep: Path | None) -> list[str]:

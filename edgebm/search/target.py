@@ -30,7 +30,7 @@ from edgebm.search.choose import Choice, Chooser, Outcome
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.promise import promise_note, with_made_up_ranges
-from edgebm.search.race import Measurement, Race
+from edgebm.search.race import TURNS, Measurement, Race
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import compare_layers, provable, rank_grids
 from edgebm.search.trial import Trial, try_out
@@ -94,7 +94,7 @@ class Search:
         decided = self.passes()
         grids = self._timed("choose grid", lambda: self.grids(decided))
         artifacts = self._timed("build", lambda: self._build(decided, grids))
-        candidates = self._candidates(artifacts)
+        candidates = self.candidates(artifacts)
         trials = self._timed("try out", lambda: self._try_out(candidates))
         failed = {key: trial.failed for key, trial in trials.items() if trial.failed}
         race = Race(candidates, self.job.face, self.job.sample(), failed)
@@ -191,7 +191,8 @@ class Search:
             raise BackendFailed("no runtime takes the model: " + "; ".join(self.failures))
         return [*integers, *floats]
 
-    def _candidates(self, artifacts: Sequence[Artifact]) -> list[Candidate]:
+    def candidates(self, artifacts: Sequence[Artifact]) -> list[Candidate]:
+        """Every way to run each of `artifacts` that is worth measuring."""
         wanted = self.job.recipe.precisions
         precisions = [p for p in ("f32", "bf16") if p in self.target.precisions and p in wanted]
         threads = self.job.options.threads or self.target.threads
@@ -226,6 +227,7 @@ class Search:
         if not self.target.is_host:
             return race.results
         budget = self.job.options.budget_s
+        self.progress("measure", 0, TURNS)
         return race.run(budget, lambda done, total: self.progress("measure", done, total))
 
     def _p99(self, race: Race) -> Callable[..., None]:
