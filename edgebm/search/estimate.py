@@ -188,7 +188,8 @@ def _measure_p99(work: Work, speed: Probe) -> Stage:
     calls = max(0.0, P99_CALLS - TURNS * calls_in_turn(speed.call_s))
     if 2 * P99_CALLS * speed.call_s > work.job.options.budget_s:
         return ("measure p99", 0.0, "too slow for the calls that it needs within the budget")
-    return ("measure p99", 2 * calls * speed.call_s, f"{calls:.0f} more calls of two candidates")
+    each = turn_seconds(speed.call_s) / calls_in_turn(speed.call_s)
+    return ("measure p99", 2 * calls * each, f"{calls:.0f} more calls of two candidates")
 
 
 def _call(candidate: Candidate, target: Target, speed: Probe) -> float:
