@@ -14,6 +14,8 @@ from edgebm.errors import EdgebmError
 
 if TYPE_CHECKING:
     from edgebm.pipeline import Result, analyze, compress, evaluate, quantize
+    from edgebm.planning import plan
+    from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
 
 __version__ = "0.1.0"
@@ -23,14 +25,18 @@ __all__ = [
     "Session",
     "__version__",
     "analyze",
+    "compare",
     "compress",
     "evaluate",
     "load",
+    "plan",
     "quantize",
 ]
 _MODULES = dict.fromkeys(
     ("Result", "analyze", "compress", "evaluate", "quantize"), "edgebm.pipeline"
 )
+_MODULES["plan"] = "edgebm.planning"
+_MODULES["compare"] = "edgebm.report.comparison"
 _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 
 

@@ -25,7 +25,7 @@ from edgebm.search.deadline import Deadline
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
 from edgebm.search.found import close_journal
-from edgebm.search.job import Options, Progress, prepare
+from edgebm.search.job import Job, Options, Progress, prepare
 from edgebm.search.journal import open_journal
 from edgebm.search.shapes import ShapeLists
 from edgebm.search.target import Search, check_buildable
@@ -128,8 +128,6 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     if out is not None:
         force = force or journal.wrote(Path(out))
         check_destination(Path(out), force=force, inputs=(model, data, eval))
-    targets = [load_target(t) for t in _listed(target)]
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
     options = Options(
         subset_size=subset_size,
@@ -138,24 +136,61 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         threads=counts,
         seed=seed,
         measure_s=measure_s,
+        budget_s=budget_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
     )
-    _check_options(options, targets, budget_s)
-    for each in targets:
-        check_buildable(each)
     report_progress = progress or _quiet
-    report_progress("import", 0, 1)
-    imported = import_model(model)
-    report_progress("import", 1, 1)
-    job = prepare(
-        imported, plan, options, data=data, labels=labels, metric=metric, evaluation=eval
-    )
+    given = Given(data, labels, metric, eval)
+    job, targets = prepared(model, target, recipe, options, given, report_progress)
     found = [Search(job, each, report_progress, journal, deadline).run() for each in targets]
     place = Path(out) if out is not None else None
     path, report = write_anyway(job, found, place, force=force, keep=keep)
     notes = close_journal(journal, found, path, kept=measurements is not None)
     return Result(path, report, not report["missed"], report["interrupted"], notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The samples and the measure as the user named them; see `compress`."""
+
+    data: object = None
+    labels: object = None
+    metric: object = None
+    evaluation: object = None
+
+
+def prepared(
+    model: object,
+    target: str | Path | Sequence[str | Path],
+    recipe: str | Path | Recipe,
+    options: Options,
+    given: Given,
+    progress: Progress,
+) -> tuple[Job, list[Target]]:
+    """What is to be done, and for which targets: every argument checked, and no work begun.
+
+    Raises:
+        EdgebmError: see `edgebm.errors`.
+    """
+    targets = [load_target(t) for t in _listed(target)]
+    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    _check_options(options, targets)
+    for each in targets:
+        check_buildable(each)
+    progress("import", 0, 1)
+    imported = import_model(model)
+    progress("import", 1, 1)
+    job = prepare(
+        imported,
+        wanted,
+        options,
+        data=given.data,
+        labels=given.labels,
+        metric=given.metric,
+        evaluation=given.evaluation,
+    )
+    return job, targets
 
 
 def quantize(
@@ -297,7 +332,7 @@ def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return listed
 
 
-def _check_options(options: Options, targets: Sequence[Target], budget_s: float | None) -> None:
+def _check_options(options: Options, targets: Sequence[Target]) -> None:
     """Refuse numbers that make no sense, all at once."""
     limits = options.limits
     faults = [
@@ -306,7 +341,7 @@ def _check_options(options: Options, targets: Sequence[Target], budget_s: float 
             ("max_latency_ms", limits.max_latency_ms),
             ("max_size_mb", limits.max_size_mb),
             ("measure_s", options.measure_s),
-            ("budget_s", budget_s),
+            ("budget_s", options.budget_s),
             ("subset_size", options.subset_size),
         )
         if value is not None and not value > 0

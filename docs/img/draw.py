@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgebm.cli.report import read_report
 from edgebm.report.figures import candidates_svg
+from edgebm.report.read import read_report
 
 if __name__ == "__main__":
     bundle, picture = map(Path, sys.argv[1:])

@@ -25,6 +25,7 @@ from edgebm.ir.traits import (
 )
 
 Ignored = Callable[[str, str], bool]
+NOT_QUANTIZED = "its weight was not quantized"
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class _Planner:
     def _undecided(self, node: ir.Node, operands: list[int]) -> str:
         weight = quant_of(node.inputs[1])
         if len(operands) == 1 and (weight is None or weight.block_size is not None):
-            return f"its weight was {'quantized in blocks' if weight else 'not quantized'}"
+            return "its weight was quantized in blocks" if weight else NOT_QUANTIZED
         needed = [self._source(node.inputs[i]) for i in operands]
         if node.op_type in self.dialect.needs_output:
             needed.append(self._tail(node))

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.backends.dialects import OPENVINO_CPU
-from edgebm.backends.placement import Ignored
+from edgebm.backends.placement import NOT_QUANTIZED, Ignored
 from edgebm.backends.qdq import lower
 from edgebm.ir.annotate import has_ranges, quant_of
 from edgebm.ir.edit import Attribute, add_const, add_node, const, name, remove_dead
@@ -70,7 +70,7 @@ def store_weights(model: Model, ignored: Ignored) -> Stored:
             bits[label] = stored_bits(node, params)
         if label not in bits:
             weightless = const(node.inputs[1]) is None
-            reasons[label] = "it has no weight" if weightless else "its weight was not quantized"
+            reasons[label] = "it has no weight" if weightless else NOT_QUANTIZED
     if bits:
         out.graph.opset_imports[""] = max(_OPSET, out.graph.opset_imports.get("", 0))
     remove_dead(out.graph.graph)

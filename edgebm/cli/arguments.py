@@ -27,9 +27,11 @@ def source(model: str) -> str | Path:
 
 
 def check_arguments(
-    model: str, out: Path, shape_texts: Sequence[str], options: dict[str, Any]
+    model: str, out: Path | None, shape_texts: Sequence[str], options: dict[str, Any]
 ) -> Shapes:
     """The parsed `--shapes`, if all arguments are right; nothing heavy is imported for it.
+
+    `out` is None where nothing is written.
 
     Raises:
         UsageError: lists every fault of every argument.
@@ -40,12 +42,7 @@ def check_arguments(
         *source_faults("MODEL", model, folders=False),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
-        *output_faults(
-            out,
-            option="--out",
-            force=options["force"] or _is_unfinished(out, options["measurements"]),
-            inputs=(model, options["data"], options["evaluation"], options["recipe"]),
-        ),
+        *_out_faults(model, out, options),
         *_keep_faults(options["keep"]),
         *_number_faults(options),
         *_budget_faults(options["budget"]),
@@ -109,6 +106,14 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     return []
 
 
+def _out_faults(model: str, out: Path | None, options: dict[str, Any]) -> list[str]:
+    if out is None:
+        return []
+    inputs = (model, options["data"], options["evaluation"], options["recipe"])
+    force = options["force"] or _is_unfinished(out, options["measurements"])
+    return output_faults(out, option="--out", force=force, inputs=inputs)
+
+
 def _keep_faults(keep: Path | None) -> list[str]:
     if keep is None or keep.is_dir():
         return []
@@ -164,10 +169,11 @@ def _budget_faults(text: str | None) -> list[str]:
     return []
 
 
-def _measurements_faults(model: str, out: Path, options: dict[str, Any]) -> list[str]:
+def _measurements_faults(model: str, out: Path | None, options: dict[str, Any]) -> list[str]:
     if options["measurements"] is None:
         return []
-    inputs = (model, options["data"], options["evaluation"], options["recipe"], out)
+    read = (model, options["data"], options["evaluation"], options["recipe"])
+    inputs = read if out is None else (*read, out)
     faults = measurements_faults(options["measurements"], inputs)
     return [f"--measurements: {fault}" for fault in faults]
 

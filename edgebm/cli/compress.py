@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import check_arguments, duration_s, model_name, source
-from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.output import emit_json, json_option, output_faults
 from edgebm.search.journal import GO_ON, Journal, resume_path
 
 EXAMPLE = """\
@@ -21,6 +21,9 @@ Examples:
   edgebm compress model.onnx -d samples.npz -o model.edgebm
   edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
+\b
+What would be quantized, what not and why, and how long it takes; nothing is written:
+  edgebm compress model.onnx -d samples.npz --dry-run
 """
 
 
@@ -113,11 +116,17 @@ Examples:
     metavar="FILE",
     help="Reuse the measurements in this file, and keep new ones there.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what would be done, and about how long it takes.",
+)
 @json_option
 def command(
     model: str,
     out: Path | None,
     shape_texts: tuple[str, ...],
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -131,7 +140,28 @@ def command(
     a run is complete: the same command goes on from there.
     """
     path = out if out is not None else Path(f"{model_name(model)}.edgebm")
-    shapes = check_arguments(model, path, shape_texts, options)
+    # A dry run writes nothing: what is wrong with the place is said, and no reason to stop.
+    shapes = check_arguments(model, None if dry_run else path, shape_texts, options)
+    arguments: dict[str, Any] = {
+        "target": list(options["targets"]),
+        "recipe": options["recipe"],
+        "data": options["data"],
+        "eval": options["evaluation"],
+        "metric": options["metric"],
+        "max_drop": options["max_drop"],
+        "max_latency_ms": options["max_latency_ms"],
+        "max_size_mb": options["max_size_mb"],
+        "subset_size": options["subset_size"],
+        "ignored": options["ignored"],
+        "shapes": shapes or None,
+        "threads": options["threads"],
+        "seed": options["seed"],
+        "measure_s": options["measure_seconds"],
+        "budget_s": options["budget"] and duration_s(options["budget"]),
+    }
+    if dry_run:
+        _dry_run(model, path, arguments, force=options["force"], as_json=as_json)
+        return
     journal = options["measurements"] or resume_path(path)
     if known := Journal(journal).count:
         click.echo(f"note: {journal} holds {known} entries; those that fit are reused", err=True)
@@ -140,27 +170,13 @@ def command(
     from edgebm.pipeline import compress
     from edgebm.report.table import print_summary, stdout_console
 
-    with _ended_by(signal.SIGTERM, journal), show_progress() as progress:
+    with _ended_by(signal.SIGTERM, journal), show_progress(title=path.name) as progress:
         result = compress(
             source(model),
-            target=list(options["targets"]),
-            recipe=options["recipe"],
-            data=options["data"],
-            eval=options["evaluation"],
-            metric=options["metric"],
-            max_drop=options["max_drop"],
-            max_latency_ms=options["max_latency_ms"],
-            max_size_mb=options["max_size_mb"],
+            **arguments,
             out=path,
-            subset_size=options["subset_size"],
-            ignored=options["ignored"],
-            shapes=shapes or None,
-            threads=options["threads"],
-            seed=options["seed"],
             force=options["force"],
             keep=options["keep"],
-            measure_s=options["measure_seconds"],
-            budget_s=options["budget"] and duration_s(options["budget"]),
             measurements=options["measurements"],
             progress=progress,
         )
@@ -192,3 +208,23 @@ def _ended_by(number: signal.Signals, journal: Path) -> Iterator[None]:
         raise
     finally:
         signal.signal(number, before)
+
+
+def _dry_run(
+    model: str, path: Path, arguments: dict[str, Any], *, force: bool, as_json: bool
+) -> None:
+    from edgebm.cli.progress import show_progress
+    from edgebm.planning import plan
+    from edgebm.report.plan_table import print_plan
+    from edgebm.report.table import stdout_console
+
+    with show_progress() as progress:
+        planned = plan(source(model), **arguments, progress=progress)
+    inputs = (model, arguments["data"], arguments["eval"], arguments["recipe"])
+    planned["warnings"] += output_faults(path, option="--out", force=force, inputs=inputs)
+    for sentence in planned["warnings"]:
+        click.echo(f"warning: {sentence}", err=True)
+    if as_json:
+        emit_json(planned)
+    else:
+        print_plan(planned, stdout_console())

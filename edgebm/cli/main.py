@@ -27,7 +27,10 @@ HOST: Table = {
     "compress": ("edgebm.cli.compress:command", "Make a model small and fast for a device."),
     "analyze": ("edgebm.cli.analyze:command", "Say which layer quantization harms, and why."),
     "evaluate": ("edgebm.cli.evaluate:command", "Measure a bundle or a model on samples."),
-    "report": ("edgebm.cli.report:command", "Write the report page, or compare two bundles."),
+    "report": (
+        "edgebm.cli.report:command",
+        "Write the report page, or hold a bundle against another.",
+    ),
     "export": ("edgebm.cli.export:command", "Take the plain ONNX or IR files out of a bundle."),
     "targets": ("edgebm.cli.targets:command", "List the devices that are known."),
     "recipes": ("edgebm.cli.recipes:command", "List the recipes that come along."),
@@ -44,8 +47,10 @@ COMMANDS: Table = {**HOST, **DEVICE}
 
 EXAMPLE = """\
 \b
-Example:
+Examples:
+  edgebm compress model.onnx -d samples.npz --dry-run
   edgebm compress model.onnx -d samples.npz -o model.edgebm
+  edgebm report released.edgebm model.edgebm --max-drop 0.3
   edgebm run model.edgebm -i input.npz -o output.npz
 """
 

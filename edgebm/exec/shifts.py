@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgebm.exec.collect import Feeds, FloatRunner
-from edgebm.ir.edit import const, inputs, name
+from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
 
 F64 = NDArray[np.float64]
@@ -47,7 +47,8 @@ def output_shifts(
     sums: dict[str, F64] = {}
     squares: dict[str, F64] = {}
     count = 0
-    for count, feeds in enumerate(samples, start=1):
+    for feeds in samples:
+        count += 1
         for label, shift in runner.run(feeds).items():
             x = np.asarray(shift, np.float64)
             sums[label] = sums.get(label, 0.0) + x

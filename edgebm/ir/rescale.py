@@ -47,8 +47,9 @@ def divide(group: ChannelGroup, factor: F64) -> None:
 def input_columns(reader: Reader, channels: int, weight: NDArray[Any] | None = None) -> F64:
     """The weight of `reader` by output and input channel: shape [G, O / G, C / G, taps].
 
-    `weight` stands for another array of the same shape. Group g sums over the input channels g C / G to (g + 1) C / G; only a grouped convolution
+    Group g sums over the input channels g C / G to (g + 1) C / G; only a grouped convolution
     has several. Taps are positions of the kernel, or places where a channel is repeated.
+    `weight` stands for another array of the same shape.
     """
     node = reader.node
     weight = const(node.inputs[1]) if weight is None else weight

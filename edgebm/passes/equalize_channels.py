@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 
 @step
 class EqualizeChannels:
-    """Divide channel c between two layers by s[c], in the weights of both (cross-layer equalization).
+    """Cross-layer equalization: divide channel c between two layers by s[c], in both weights.
 
     Between the layers may lie what commutes with a positive factor: ReLU, pooling, Add, reshapes.
     s[c] = peak[c]^alpha / demand[c]^(1 - alpha), with the channel's largest value on the

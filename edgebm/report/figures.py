@@ -35,9 +35,9 @@ def candidates_svg(report: Report) -> str:
         figure = Figure(figsize=(9.6, 4.6 + 0.9 * bool(unknown) * bool(known)))
         upper, lower = _split(figure, upper=bool(known), lower=bool(unknown))
         axes = [ax for ax in (upper, lower) if ax is not None]
-        _latency_axis(axes, timed)
+        latency_axis(axes, timed)
         if upper is not None:
-            _metric_axis(upper, report, known)
+            metric_axis(upper, report, known)
         for ax, group in ((upper, known), (lower, unknown)):
             if ax is not None:
                 _scatter(figure, ax, report, group)
@@ -103,7 +103,8 @@ def _split(figure: Figure, *, upper: bool, lower: bool) -> tuple[Axes | None, Ax
     return (only, None) if upper else (None, only)
 
 
-def _latency_axis(axes: Sequence[Axes], timed: Sequence[Mapping[str, Any]]) -> None:
+def latency_axis(axes: Sequence[Axes], timed: Sequence[Mapping[str, Any]]) -> None:
+    """Scale and label of the axis of p50 latencies that `axes` share."""
     values = [float(c["p50_ms"]) for c in timed]
     low, high = min(values), max(values)
     for ax in axes:
@@ -121,7 +122,8 @@ def _latency_axis(axes: Sequence[Axes], timed: Sequence[Mapping[str, Any]]) -> N
     last.set_xlabel("latency, p50, ms (less is better)")
 
 
-def _metric_axis(ax: Axes, report: Report, known: Sequence[Mapping[str, Any]]) -> None:
+def metric_axis(ax: Axes, report: Report, known: Sequence[Mapping[str, Any]]) -> None:
+    """Scale and label of the axis of the metric, and the limit on it, if there is one."""
     metric = report["metric"]
     values = [float(c["metric"]) for c in known]
     floor = floor_value(report)

@@ -27,6 +27,8 @@ from edgebm.report.blame import (
 from edgebm.report.blame_figures import MAX_RANKED, ranking_svg
 from edgebm.report.change_figures import MAX_CLASSES, classes_svg, repair_svg
 from edgebm.report.classes import class_rows, class_sentences
+from edgebm.report.comparison import sameness
+from edgebm.report.comparison_figure import comparison_svg, why_no_picture
 from edgebm.report.figures import MAX_LAYERS, candidates_svg, layers_svg
 from edgebm.report.findings import findings
 from edgebm.report.histogram import histogram_svg
@@ -35,6 +37,7 @@ from edgebm.report.rows import (
     Report,
     candidate_name,
     check_report,
+    comparison_rows,
     floor_text,
     layer_counts,
     metric_text,
@@ -90,6 +93,26 @@ def render_analysis(found: Mapping[str, Any]) -> str:
             max_ranked=MAX_RANKED,
             recipe=_recipe_text(found),
         )
+    )
+
+
+def render_comparison(
+    first: Report, second: Report, compared: Mapping[str, Any], names: tuple[str, str]
+) -> str:
+    """The page for two reports of one target each; `compared` is what `compare_reports` returns.
+
+    `names` are the headings of the two.
+    """
+    environment = _environment()
+    environment.filters["candidate"] = candidate_name
+    return environment.get_template("comparison.html.j2").render(
+        c=compared,
+        reports=(first, second),
+        names=names,
+        rows=comparison_rows(first, second),
+        sentences=sameness(compared["same"]),
+        figure=_trusted(comparison_svg(first, second, names)),
+        no_picture=why_no_picture(first, second),
     )
 
 

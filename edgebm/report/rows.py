@@ -82,7 +82,16 @@ def comparison_rows(first: Report, second: Report) -> list[Row]:
     metric = first["metric"]
     if metric["name"] != second["metric"]["name"]:
         metric = {"name": "metric", "unit": "", "higher_is_better": None}
-    return rows + _rows(first["after"], second["after"], metric)
+    layers = [layer_counts(chosen_layers(report)) for report in (first, second)]
+    rows += _rows(first["after"], second["after"], metric)
+    return [*rows, Row("layers", layers[0], layers[1], "")]
+
+
+def chosen_layers(report: Report) -> Mapping[str, int]:
+    """How many layers of the chosen candidate compute in each precision."""
+    chosen = report["after"]["candidate"]
+    found = (c["layers"] for c in report["candidates"] if c["id"] == chosen)
+    return next(found, {})
 
 
 def _rows(before: Mapping[str, Any], after: Mapping[str, Any], metric: Report) -> list[Row]:

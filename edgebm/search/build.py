@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
@@ -21,8 +21,9 @@ from edgebm.search.candidates import DYNAMIC, Artifact
 # Share of the layers that another way to compute some must cover to be a candidate of its own:
 # the head of a CNN alone is not worth one.
 _WORTH = 0.5
+Builders = Mapping[str, Callable[[Model], dict[str, bytes]]]
 # How each runtime's files are made from a graph, float or with Q/DQ.
-BUILD: dict[str, Callable[[Model], dict[str, bytes]]] = {
+BUILD: Builders = {
     "onnxruntime": onnxruntime_backend.build,
     "openvino": openvino_backend.build,
 }
@@ -49,7 +50,7 @@ def build_float(model: Model, runtime: str) -> Artifact:
 
 
 def build_integer(
-    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored, build: Builders = BUILD
 ) -> list[Artifact | BackendFailed]:
     """One artifact per distinct placement of the decisions on `model`; none without any.
 
@@ -58,6 +59,7 @@ def build_integer(
         runtime: "onnxruntime" or "openvino".
         grids: the chosen grid first; the others are those that do not overflow either.
         ignored: nodes the user wants in float.
+        build: how the files are made.
 
     Returns:
         Artifacts. A placement that the runtime refuses is returned as the error, so that the
@@ -73,14 +75,14 @@ def build_integer(
         if key not in seen and plan.nodes:
             seen.add(key)
             kind = "int8" + dialect.name.partition("-cpu")[2]
-            built.append(_artifact(kind, lowered, plan, dialect))
+            built.append(_artifact(kind, lowered, plan, build[runtime], dialect))
     if runtime == "onnxruntime":
         built += _dynamic(model, grids, ignored, cpu_dialects(runtime)[0], share=_WORTH)
     return built
 
 
 def build_weight_only(
-    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored, build: Builders = BUILD
 ) -> list[Artifact | BackendFailed]:
     """Artifacts for decisions that are about weights alone: no range of an activation is known.
 
@@ -93,6 +95,7 @@ def build_weight_only(
         runtime: "onnxruntime" or "openvino".
         grids: those that do not overflow on the target.
         ignored: nodes the user wants in float.
+        build: how the files are made.
     """
     stored = store_weights(model, ignored)
     if not stored.bits:
@@ -108,7 +111,7 @@ def build_weight_only(
     )
     if runtime != "onnxruntime":
         try:
-            return [replace(plain, files=BUILD[runtime](stored.model))]
+            return [replace(plain, files=build[runtime](stored.model))]
         except BackendFailed as error:
             return [error]
     plain = replace(plain, settings=onnxruntime_backend.UNPACK)
@@ -121,10 +124,10 @@ def build_weight_only(
 
 
 def build_promises(
-    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored, build: Builders = BUILD
 ) -> list[Artifact]:
     """Integer artifacts of made-up ranges, to be timed and never taken; see `build_integer`."""
-    built = build_integer(model, runtime, grids, ignored)
+    built = build_integer(model, runtime, grids, ignored, build)
     artifacts = [artifact for artifact in built if isinstance(artifact, Artifact)]
     return [replace(a, promise=True) for a in artifacts if a.kind != DYNAMIC]
 
@@ -143,10 +146,14 @@ def _dynamic_without_ranges(
 
 
 def _artifact(
-    kind: str, lowered: Model, plan: Placement, dialect: Dialect
+    kind: str,
+    lowered: Model,
+    plan: Placement,
+    build: Callable[[Model], dict[str, bytes]],
+    dialect: Dialect,
 ) -> Artifact | BackendFailed:
     try:
-        files = BUILD[dialect.runtime](lowered)
+        files = build(lowered)
     except BackendFailed as error:
         return error
     nodes = tuple(node.name or "?" for node in plan.nodes)

@@ -42,6 +42,7 @@ class Options:
     threads: tuple[int, ...] = ()
     seed: int = 0
     measure_s: float = 60.0
+    budget_s: float | None = None
     max_drop: float | None = None
     limits: Limits = field(default_factory=Limits)
 

@@ -110,7 +110,15 @@ class EvaluationJudge:
         self.max_drop, self.floor = _allowed(evaluation, max_drop)
 
     def score(self, run: Run, tick: Tick) -> Score:
-        value, _ = self.evaluation.compute(run)
+        calls = 0
+
+        def counted(feeds: Feeds) -> Feeds:
+            nonlocal calls
+            calls += 1
+            tick(calls, 0)  # only the program knows how many there will be
+            return run(feeds)
+
+        value, _ = self.evaluation.compute(counted)
         tick(1, 1)
         return Score(value, self._reference.agreement(run, lambda done, total: None))
 

@@ -221,6 +221,16 @@ class Race:
             self._close(key)
 
 
+def turn_seconds(call_s: float) -> float:
+    """About how long one turn of a candidate takes whose call takes `call_s` seconds."""
+    return PAUSE_S + 3 * call_s + max(_TURN_S, 5 * call_s)
+
+
+def calls_in_turn(call_s: float) -> float:
+    """About how many calls of `call_s` seconds are timed in a turn."""
+    return min(500.0, max(5.0, _TURN_S / max(call_s, 1e-6)))
+
+
 def _time_calls(
     runner: Runner, feeds: Mapping[str, NDArray[Any]], seconds: float, at_most: int
 ) -> list[float]:

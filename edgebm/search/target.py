@@ -24,7 +24,7 @@ from edgebm.search.job import Job, Progress
 from edgebm.search.journal import Journal
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.promise import promise_note, with_made_up_ranges
-from edgebm.search.race import Race
+from edgebm.search.race import TURNS, Race
 from edgebm.search.records import Records
 from edgebm.search.runner import Runner
 from edgebm.search.scores import Scores, judged_by
@@ -197,6 +197,7 @@ class Search:
     def _measure(self, race: Race) -> None:
         if self.target.is_host:
             race.deadline = self.deadline.part(_MEASURE_SHARE)
+            self.progress("measure", 0, TURNS)
             race.run(
                 self.job.options.measure_s,
                 lambda done, total: self.progress("measure", done, total),

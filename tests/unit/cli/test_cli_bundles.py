@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import edgebm
 from edgebm.bundle_writer import write_bundle
 from edgebm.cli.main import main
 from edgebm.spec import EngineConfig, Manifest, TensorSpec, Variant
@@ -139,7 +140,53 @@ def test_comparison(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["report", str(bundle), str(other), "--json"]) == 0
     rows = {row["label"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert rows["latency, p50"]["change"] == "2.00x faster"
-    assert main(["report", str(bundle), str(other), "-o", str(tmp_path / "x.html")]) == 2
+    page = tmp_path / "x.html"
+    assert main(["report", str(bundle), str(other), "-o", str(page)]) == 0
+    assert "Comparison of two bundles" in page.read_text("utf-8")
+    assert main(["report", str(bundle), str(other), "-o", str(page)]) == 2
+    assert main(["report", str(bundle), str(other), "-o", str(other), "--force"]) == 2
+
+
+def test_gates(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report: dict[str, Any] = json.loads(REPORT.read_text())
+    report["after"].update(p50_ms=0.6, size_bytes=400_000)
+    other = write(tmp_path / "other.edgebm", report=report)
+    both = ["report", str(bundle), str(other)]
+    assert main([*both, "--max-slower", "1.3", "--max-larger", "1.4"]) == 0
+    capsys.readouterr()
+    page = tmp_path / "gate.html"
+    assert main([*both, "--max-slower", "1.1", "--max-larger", "1.2", "-o", str(page)]) == 3
+    captured = capsys.readouterr()
+    assert "failed: p50 latency is 1.23 times" in captured.out
+    assert "failed: size is 1.35 times" in captured.out
+    assert "2 of 2 gates failed: --max-slower, --max-larger" in captured.err
+    assert page.exists()
+    assert main([*both, "--max-slower", "1.3", "--max-larger", "1.2", "--json"]) == 3
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["passed"] is False
+    assert [(gate["name"], gate["limit"], gate["passed"]) for gate in printed["gates"]] == [
+        ("max_slower", 1.3, True),
+        ("max_larger", 1.2, False),
+    ]
+    assert printed["gates"][1]["value"] == pytest.approx(400_000 / 296_612)
+    assert edgebm.compare(bundle, other, max_larger=1.2)["gates"] == [printed["gates"][1]]
+
+
+def test_gates_that_cannot_be_checked(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["report", str(bundle), str(bundle)]
+    assert main([*both, "--max-drop", "1", "--max-worst-class-drop", "1"]) == 2
+    err = capsys.readouterr().err
+    assert "--max-drop cannot be checked" in err
+    assert "--max-worst-class-drop cannot be checked" in err
+    assert main([*both, "--max-drop", "-1"]) == 2
+    assert main([*both, "--open"]) == 2
+    assert main([*both, "--target", "toaster"]) == 2
+    page = tmp_path / "page.html"
+    assert main(["report", str(bundle), "--max-larger", "1.1", "-o", str(page)]) == 2
+    assert "--max-larger compares two bundles, and there is one" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_report_of_what_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

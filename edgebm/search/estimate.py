@@ -1,0 +1,204 @@
+"""How long a compression will take: what a probe timed, times how often it will be done.
+
+The factors that no probe gives are of the order of what was seen on a machine of two cores;
+the whole is meant to be right within a factor of two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgebm.backends.dialects import cpu_grids
+from edgebm.ir.annotate import has_ranges, quant_of
+from edgebm.ir.edit import const
+from edgebm.ir.model import Model
+from edgebm.ir.traits import weight_index
+from edgebm.passes.catalog import AnyStep
+from edgebm.passes.gptq import Gptq
+from edgebm.passes.quantize_activations import QuantizeActivations
+from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.search.candidates import Candidate
+from edgebm.search.job import Job
+from edgebm.search.probe import Probe
+from edgebm.search.race import P99_CALLS, TURNS, calls_in_turn, turn_seconds
+from edgebm.search.simulate import provable
+from edgebm.target import Target
+
+Stage = tuple[str, float, str]  # its name, seconds, and how that was reckoned
+_SURVIVE = 0.5  # of the candidates that are not dropped after two turns
+_OPEN = 1.5  # times the load in float: an artifact is read, and compiled for its shapes
+_TRIAL_CALLS = 5
+_INTEGER = 0.5  # times a float call
+_SIMULATE = 5.0  # times a float call: Q/DQ nodes computed one by one
+_SMOOTH, _AGREEMENT, _FEW = 64, 64, 8  # samples that smoothing, agreement and errors look at
+_SCORED = 2  # the float model, and the first candidate that passes
+_PAGE = 3.0  # times the start of a process: the pictures of the report
+_MULTIPLY, _MEMORY = 2e10, 1e9  # operations a second of numpy, in products and one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What will be done for one target.
+
+    Attributes:
+        job: model and samples.
+        target: the device.
+        candidates: those that will be measured.
+        seconds: what the steps took that were done already, by kind.
+        placing_s: what it took to write the integers into graphs.
+        decided: the graph with its decisions.
+    """
+
+    job: Job
+    target: Target
+    candidates: Sequence[Candidate]
+    seconds: Mapping[str, float]
+    placing_s: float
+    decided: Model
+
+    @property
+    def steps(self) -> list[AnyStep]:
+        """The steps of the recipe that need samples."""
+        return [step for step in self.job.steps if step.needs_samples]
+
+    @property
+    def calibration(self) -> int:
+        return len(self.job.calibration)
+
+    @property
+    def trials(self) -> list[Candidate]:
+        """One candidate of each kind that is tried out in a process of its own."""
+        runs = {c.answers_id: c for c in self.candidates if provable(c, self.target) is c}
+        return list(runs.values())
+
+
+def stages(work: Work, speed: Probe) -> list[Stage]:
+    """Every stage of the search for one target, in order."""
+    done = [(name, spent, "as long as it took now") for name, spent in work.seconds.items()]
+    found = [*done, *(_step(step, work, speed) for step in work.steps)]
+    found += [_grid(work, speed), _build(work, speed), _try_out(work, speed)]
+    if work.target.is_host:
+        found += [_measure(work, speed)]
+    found += [_evaluate(work, speed)]
+    if work.target.is_host:
+        found += [_measure_p99(work, speed)]
+    few = min(_FEW, len(work.job.evaluation))
+    seconds = 2 * speed.load_s + few * (1 + _SIMULATE) * speed.call_s
+    return [*found, ("compare layers", seconds, f"{few} samples, twice")]
+
+
+def write_stage(speed: Probe, targets: int) -> Stage:
+    """Golden samples, self-test and report page."""
+    page = _PAGE * max(speed.process_s.values())
+    return ("write", page + targets * 3 * _OPEN * speed.load_s, "golden samples and the page")
+
+
+def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
+    count = work.calibration
+    if isinstance(step, QuantizeActivations):
+        seconds = speed.load_s + count * speed.sweep_s + speed.settle_s
+        return (step.kind, seconds, f"{count} samples at {_short(speed.sweep_s)}")
+    if isinstance(step, SmoothActivations):
+        count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
+    one = speed.call_s + speed.read_s
+    seconds = count * one + (speed.load_s if count else 0.0)
+    if isinstance(step, Gptq):
+        per_sample, rest = _gptq_seconds(work.decided, _rows(work.job))
+        seconds += count * per_sample + rest
+        return (step.kind, seconds, f"{count} samples, and rounding each matrix")
+    return (step.kind, seconds, f"{count} samples at {_short(one)}")
+
+
+def _may_smooth(model: Model) -> bool:
+    """Whether some product reads more than one vector a sample."""
+    reads = (n.inputs[0] for n in model.nodes("MatMul", "Gemm") if weight_index(n) == 1)
+    return any(value is not None and len(value.shape or ()) > 2 for value in reads)
+
+
+def _rows(job: Job) -> int:
+    """Vectors that a layer sees of one sample: the positions of the longest input."""
+    return max(math.prod(array.shape[:2]) for array in job.sample().values())
+
+
+def _gptq_seconds(decided: Model, rows: int) -> tuple[float, float]:
+    """For each sample, and once: second moments, and rounding with them."""
+    per_sample = once = 0.0
+    for node in decided.nodes("MatMul", "Gemm"):
+        weight = const(node.inputs[1])
+        if weight is None or weight.ndim != 2 or quant_of(node.inputs[1]) is None:
+            continue
+        inputs, outputs = sorted(weight.shape)  # which is which hardly matters here
+        per_sample += 2 * rows * inputs**2 / _MULTIPLY
+        once += inputs * 128 * outputs / _MEMORY + 4 * inputs**3 / _MULTIPLY
+    return per_sample, once
+
+
+def _grid(work: Work, speed: Probe) -> Stage:
+    grids = cpu_grids(frozenset(work.target.features))
+    if len(grids) == 1 or not has_ranges(work.decided):
+        return ("choose grid", 0.0, "nothing to choose")
+    few = min(_FEW, work.calibration)
+    each = 3 * speed.load_s + few * (1 + _SIMULATE) * speed.call_s
+    return ("choose grid", len(grids) * each, f"{len(grids)} grids on {few} samples")
+
+
+def _build(work: Work, speed: Probe) -> Stage:
+    kinds = {(c.artifact.runtime, c.artifact.kind, c.artifact.promise) for c in work.candidates}
+    seconds = work.placing_s + len(kinds) * speed.load_s
+    return ("build", seconds, f"{len(kinds)} artifacts")
+
+
+def _try_out(work: Work, speed: Probe) -> Stage:
+    each = [
+        speed.process_s[c.artifact.runtime]
+        + _OPEN * speed.load_s
+        + _TRIAL_CALLS * _call(c, work.target, speed)
+        for c in work.trials
+    ]
+    return ("try out", sum(each), f"{len(each)} processes, one after the other")
+
+
+def _measure(work: Work, speed: Probe) -> Stage:
+    """Two turns of all, then turns of those that are left, until there are 12 or time is over."""
+    turns = [turn_seconds(_call(c, work.target, speed)) for c in work.candidates]
+    opening = len(turns) * _OPEN * speed.load_s
+    two = opening + 2 * sum(turns)
+    all_turns = two + (TURNS - 2) * _SURVIVE * sum(turns)
+    seconds = min(all_turns, max(two, work.job.options.measure_s))
+    return ("measure", seconds, f"{len(turns)} candidates in turns, slow ones dropped")
+
+
+def _evaluate(work: Work, speed: Probe) -> Stage:
+    total = len(work.job.evaluation)
+    slow = _SIMULATE if work.target.missing() else 1.0
+    compared = total if speed.judged_by == "agreement" else min(_AGREEMENT, total)
+    calls = 2 * compared + (total if speed.judged_by == "metric" else 0)
+    each = _OPEN * speed.load_s + calls * (slow * speed.call_s + speed.read_s)
+    how = {
+        "metric": f"{_SCORED} candidates on {total} samples",
+        "agreement": f"{_SCORED} candidates beside the float model on {total} samples",
+        "program": f"{_SCORED} candidates without your program, whose time is not known",
+    }[speed.judged_by]
+    return ("evaluate", _SCORED * each, f"{how}; each more that fails takes {_short(each)}")
+
+
+def _measure_p99(work: Work, speed: Probe) -> Stage:
+    calls = max(0.0, P99_CALLS - TURNS * calls_in_turn(speed.call_s))
+    if 2 * P99_CALLS * speed.call_s > work.job.options.measure_s:
+        return ("measure p99", 0.0, "too slow for the calls that it needs within the budget")
+    each = turn_seconds(speed.call_s) / calls_in_turn(speed.call_s)
+    return ("measure p99", 2 * calls * each, f"{calls:.0f} more calls of two candidates")
+
+
+def _call(candidate: Candidate, target: Target, speed: Probe) -> float:
+    """A call on fewer threads than were probed is slower, but not by as much."""
+    most = max(target.threads)
+    threads = (most / min(most, candidate.config.threads)) ** 0.5
+    integer = 1.0 if candidate.artifact.kind == "float" else _INTEGER
+    return float(speed.call_s * threads * integer)
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
