@@ -15,7 +15,7 @@ import json
 import statistics
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,14 @@ def digest(*paths: Path) -> str:
     return found.hexdigest()
 
 
+def folder_of(task: Task) -> Path:
+    """Where a task's artifacts and answers are kept; quick looks do not replace whole ones."""
+    return FOLDER / (task.name if task.limit is None else f"{task.name}-{task.limit}")
+
+
 def enter(task: Task, contender: Contender, common: str, settings: Settings) -> dict[str, Any]:
     """The entry of one contender, built and asked first unless a stored one has its key."""
-    folder = FOLDER / task.name / contender.slug
+    folder = folder_of(task) / contender.slug
     entry_path, outputs_path = folder / "entry.json", folder / "outputs.npz"
     key = hashlib.sha256(f"{common} {contender.depends}".encode()).hexdigest()
     if not settings.fresh and entry_path.exists() and outputs_path.exists():
@@ -80,7 +85,7 @@ def latencies(
     task: Task, entries: Mapping[str, Mapping[str, Any]], settings: Settings
 ) -> dict[str, list[float]]:
     """Latency of every artifact, in turns; kept until an artifact or the CPU's threads change."""
-    store = FOLDER / task.name / f"race_{settings.threads}.json"
+    store = folder_of(task) / f"race_{settings.threads}.json"
     keys = {name: entry["key"] for name, entry in entries.items()}
     if store.exists() and not settings.race and not settings.fresh:
         stored: dict[str, Any] = json.loads(store.read_text())
@@ -102,7 +107,7 @@ def latencies(
 def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
     """All contenders of one task; one that fails is named with its reason and left out."""
     files = [task.model, *map(task.samples, ("calibration_300", "validation", "test"))]
-    common = f"{digest(*files)} {settings.threads} " + " ".join(map(version, TOOLS))
+    common = f"{digest(*files)} {task.limit} {settings.threads} " + " ".join(map(version, TOOLS))
     entries: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     who = contenders(task, settings.recipes, settings.labelled, settings.threads)
@@ -113,7 +118,10 @@ def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
             traceback.print_exc()
             failed[contender.name] = f"{type(error).__name__}: {error}".split("\n")[0]
     outputs = {name: read_outputs(Path(entry["path"]).parent) for name, entry in entries.items()}
-    found = figures(task, task.read("test")[1], outputs, REFERENCE)
+    if REFERENCE not in entries:
+        raise SystemExit(f"{task.name}: {REFERENCE}, which all are compared with, failed")
+    labels = task.read("test")[1]
+    found = figures(task, labels, outputs, REFERENCE)
     rows = [{**entry, **found[name]} for name, entry in entries.items()]
     float_size = entries[REFERENCE]["size_bytes"]
     for row in rows:
@@ -122,6 +130,7 @@ def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
         add_latencies(rows, latencies(task, entries, settings), settings.recipes[0])
     return {
         "task": task.name,
+        "test_labels": len(labels),
         "metric": task.metric,
         "max_drop": task.max_drop,
         "rows": rows,
@@ -169,6 +178,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="build, ask and time all anew")
     parser.add_argument("--race", action="store_true", help="only time all anew")
     parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument("--limit", type=int, help="test samples, for a quick look (default: all)")
     options = parser.parse_args()
     settings = Settings(
         tuple(options.recipes),
@@ -183,8 +193,9 @@ def main() -> None:
             raise SystemExit(
                 f"{TASKS[name].model} is missing: benchmarks/README.md says what writes it"
             )
-        result = compare(TASKS[name], settings, timed=not options.no_latency)
-        store = FOLDER / f"{name}.result.json"
+        task = replace(TASKS[name], limit=options.limit)
+        result = compare(task, settings, timed=not options.no_latency)
+        store = folder_of(task).with_suffix(".result.json")
         store.write_text(json.dumps({"environment": environment(), **result}, indent=1))
         print("", table(result), sep="\n", flush=True)
 

@@ -142,7 +142,7 @@ def fit(cells: CellSet, minutes: float, seed: int) -> CellDetector:
         scores, boxes = net(images.contiguous(memory_format=torch.channels_last))
         loss = loss_of(scores, boxes, *(torch.stack(part) for part in zip(*targets, strict=True)))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         step, total = step + 1, total + float(loss.detach())

@@ -69,7 +69,7 @@ def fit(images: Tensor, measures: Tensor, epochs: int, seed: int) -> CellGauge:
         for chosen in torch.randperm(len(images))[: steps * batch].split(batch):
             loss = functional.smooth_l1_loss(net(images[chosen]), wanted[chosen])
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach())

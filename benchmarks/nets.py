@@ -188,8 +188,8 @@ class DetectorHead(nn.Module):
             )
             for width in (classes, 4)
         )
-        nn.init.constant_(self.scores[-1].bias, -4.0)  # type: ignore[arg-type]
-        nn.init.constant_(self.boxes[-1].bias, 2.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.scores[-1].bias, -4.0)
+        nn.init.constant_(self.boxes[-1].bias, 2.0)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.scores(x), self.boxes(x)
