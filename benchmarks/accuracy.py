@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import statistics
 import traceback
 from collections.abc import Mapping
@@ -72,11 +73,10 @@ def enter(task: Task, contender: Contender, common: str, settings: Settings) -> 
         if stored["key"] == key:
             return stored
     print(f"  {task.name}: {contender.name}", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.iterdir():
-        stale.unlink()
-    entry = {"name": contender.name, "key": key, **contender.make(folder)}
-    np.savez(outputs_path, **answer(task, Path(entry["path"]), settings.threads))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    entry = {"name": contender.name, "slug": contender.slug, "key": key, **contender.make(folder)}
+    np.savez(outputs_path, **answer(task, folder / entry["file"], settings.threads))
     entry_path.write_text(json.dumps(entry, indent=1))
     return entry
 
@@ -96,7 +96,7 @@ def latencies(
     feeds = first(task.read("test")[0])
     found = race(
         {
-            name: call_of(task, Path(entry["path"]), settings.threads, feeds)
+            name: call_of(task, artifact_of(task, entry), settings.threads, feeds)
             for name, entry in entries.items()
         }
     )
@@ -107,7 +107,8 @@ def latencies(
 def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
     """All contenders of one task; one that fails is named with its reason and left out."""
     files = [task.model, *map(task.samples, ("calibration_300", "validation", "test"))]
-    common = f"{digest(*files)} {task.limit} {settings.threads} " + " ".join(map(version, TOOLS))
+    fixed = (task.max_drop, task.limit, settings.threads, *map(version, TOOLS))
+    common = f"{digest(*files)} {fixed}"
     entries: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     who = contenders(task, settings.recipes, settings.labelled, settings.threads)
@@ -117,7 +118,7 @@ def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001, PERF203 - that a tool fails is a result
             traceback.print_exc()
             failed[contender.name] = f"{type(error).__name__}: {error}".split("\n")[0]
-    outputs = {name: read_outputs(Path(entry["path"]).parent) for name, entry in entries.items()}
+    outputs = {name: read_outputs(artifact_of(task, entry)) for name, entry in entries.items()}
     if REFERENCE not in entries:
         raise SystemExit(f"{task.name}: {REFERENCE}, which all are compared with, failed")
     labels = task.read("test")[1]
@@ -138,9 +139,14 @@ def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
     }
 
 
-def read_outputs(folder: Path) -> dict[str, Any]:
-    """What `enter` stored."""
-    with np.load(folder / "outputs.npz") as stored:
+def artifact_of(task: Task, entry: Mapping[str, Any]) -> Path:
+    """The file that a contender is loaded by."""
+    return folder_of(task) / entry["slug"] / entry["file"]
+
+
+def read_outputs(artifact: Path) -> dict[str, Any]:
+    """What `enter` stored beside an artifact."""
+    with np.load(artifact.with_name("outputs.npz")) as stored:
         return dict(stored)
 
 

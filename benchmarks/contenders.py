@@ -24,7 +24,7 @@ class Contender:
     """A name, what decides its answers beside model and samples, and how it is built.
 
     ``make`` leaves the artifact in a folder of its own and returns at least ``seconds``,
-    ``size_bytes`` and ``path``.
+    ``size_bytes`` and ``file``, the name to load it by.
     """
 
     name: str
@@ -53,7 +53,7 @@ def contenders(
     peers = accuracy_peers(task, source_of(task, Path()))
     found = [Contender(p.name, "", _peer_maker(task, p)) for p in peers]
     own = source_digest()
-    for recipe in (*recipes, *task.recipes):
+    for recipe in dict.fromkeys((*recipes, *task.recipes)):
         make = _compressor(task, recipe, threads, labelled=False)
         found.append(Contender(f"edgebm {recipe}", own, make))
         for runtime, title in RUNTIMES.items():
@@ -69,7 +69,7 @@ def _peer_maker(task: Task, peer: Peer) -> Callable[[Path], dict[str, Any]]:
     def make(folder: Path) -> dict[str, Any]:
         built = peer.build(source_of(task, folder))
         size = size_of(built.path)
-        return {"seconds": built.seconds, "size_bytes": size, "path": str(built.path)}
+        return {"seconds": built.seconds, "size_bytes": size, "file": built.path.name}
 
     return make
 
@@ -79,7 +79,7 @@ def _compressor(
 ) -> Callable[[Path], dict[str, Any]]:
     def make(folder: Path) -> dict[str, Any]:
         out = folder / "model.edgebm"
-        return {**compress(task, recipe, threads, out, labelled=labelled), "path": str(out)}
+        return {**compress(task, recipe, threads, out, labelled=labelled), "file": out.name}
 
     return make
 

@@ -18,15 +18,15 @@ from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.engines import open_engine
 from edgebm.search.build import BUILD
 
-SUFFIX = {"openvino": "model.xml", "onnxruntime": "model.onnx"}
+FILES = {"openvino": "model.xml", "onnxruntime": "model.onnx"}
 
 
 def source_digest() -> str:
     """A digest of edgebm's own code, recipes and targets: what its answers depend on."""
     root = Path(edgebm.__file__).parent
     found = hashlib.sha256()
-    for pattern, folder in (("*.py", root), ("*.yaml", root.parent)):
-        for path in sorted(folder.rglob(pattern)):
+    for folder in (root, root.parent / "recipes", root.parent / "targets"):
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".yaml")):
             found.update(path.relative_to(root.parent).as_posix().encode() + path.read_bytes())
     return found.hexdigest()
 
@@ -82,7 +82,7 @@ def quantize(task: Task, recipe: str, runtime: str, folder: Path) -> dict[str, A
     for name, content in files.items():
         (folder / name).write_bytes(content)
     size = sum(map(len, files.values()))
-    return {"seconds": seconds, "size_bytes": size, "path": str(folder / SUFFIX[runtime])}
+    return {"seconds": seconds, "size_bytes": size, "file": FILES[runtime]}
 
 
 def bound_call(path: str, feeds: Feeds) -> Callable[[], object]:
