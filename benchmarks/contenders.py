@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from own_tools import bound_call, compress, quantize, source_digest
+from own_tools import bound_call, compress, has_integers, quantize, source_digest
 from peer_accuracy import accuracy_peers
 from peer_tools import Feeds, OnnxRuntime, OpenVino, Peer, Source, size_of
 from tasks import Task, answers
@@ -56,7 +56,7 @@ def contenders(
     for recipe in dict.fromkeys((*recipes, *task.recipes)):
         make = _compressor(task, recipe, threads, labelled=False)
         found.append(Contender(f"edgebm {recipe}", own, make))
-        for runtime, title in RUNTIMES.items():
+        for runtime, title in RUNTIMES.items() if has_integers(recipe) else ():
             forced = _quantizer(task, recipe, runtime)
             found.append(Contender(f"edgebm {recipe}, all integers, {title}", own, forced))
     for recipe in labelled if task.samples("validation").exists() else ():

@@ -31,6 +31,11 @@ def source_digest() -> str:
     return found.hexdigest()
 
 
+def has_integers(recipe: str) -> bool:
+    """Whether layers compute in integers, and not only store their weights so."""
+    return any(step.kind == "quantize_activations" for step in load_recipe(recipe).steps)
+
+
 def compress(
     task: Task, recipe: str, threads: int, out: Path, *, labelled: bool
 ) -> dict[str, Any]:
