@@ -105,6 +105,33 @@ def cifar10(data: Path) -> Dataset:
     return Dataset("cifar10", 10, train, test)
 
 
+@dataclass(frozen=True)
+class Exposed(Dataset):
+    """A data set as a sensor of 16 bits sees it: linear light under exposures 1 to 1/64."""
+
+    def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [n, h, w, 3] to counts 0..65535 in float32 [n, 3, h, w]."""
+        exponents = np.random.default_rng(len(images)).uniform(-6, 0, (len(images), 1, 1, 1))
+        linear = (np.arange(256, dtype=np.float32) / 255) ** 2.2
+        counts = np.rint(65535 * linear[images] * np.exp2(exponents).astype(np.float32))
+        return np.ascontiguousarray(counts.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def exposure(data: Path) -> Dataset:
+    """The traffic signs by day and by night; every third test image."""
+    plain = gtsrb(data)
+    test = ImageSet(plain.test.images[::3], plain.test.labels[::3], plain.test.groups[::3])
+    return Exposed("exposure", plain.classes, plain.train, test)
+
+
+def write_validation(dataset: Dataset, held: NDArray[np.int64]) -> Path:
+    """Write the labelled images of the training part that the network was not trained on."""
+    path = WORK / f"{dataset.name}_validation.npz"
+    images, labels = dataset.train.images[held], dataset.train.labels[held]
+    np.savez(path, image=dataset.normalize(images), labels=labels)
+    return path
+
+
 def write_samples(dataset: Dataset, seed: int = 0) -> list[Path]:
     """Write the calibration images (without labels) and the labelled test set as plain .npz."""
     WORK.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""The two convolutional networks of the benchmarks, for 32x32 colour images."""
+"""The convolutional networks of the benchmarks."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -93,3 +94,102 @@ class MobileNetV2Small(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classifier(self.pool(self.features(image)).flatten(1))
+
+
+class ExposureNet(nn.Module):
+    """A CNN for linear sensor counts: two convolutions, then the gain is divided out.
+
+    Without biases before the division the answer does not depend on the exposure.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.second = nn.Conv2d(16, 32, 3, 2, 1, bias=False)
+        self.features = nn.Sequential(
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            BasicBlock(32, 48, 2),
+            BasicBlock(48, 96, 2),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(96, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        light = self.second(torch.relu(self.first(image)))
+        gain = light.abs().mean((1, 2, 3), keepdim=True) + 1e-3
+        return self.classifier(self.pool(self.features(light / gain)).flatten(1))
+
+
+class CellGauge(nn.Module):
+    """A CNN that measures the cell in the middle of a 56x56 picture: [n, 3, 56, 56] to [n, 5]."""
+
+    def __init__(self, quantities: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            conv_bn(3, 16, 3, 2, 1),
+            nn.ReLU(),
+            conv_bn(16, 32, 3, 2, 1),
+            nn.ReLU(),
+            conv_bn(32, 64, 3, 2, 1),
+            nn.ReLU(),
+            conv_bn(64, 32, 3, 1, 1),
+            nn.ReLU(),
+        )
+        self.hidden = nn.Linear(32 * 49, 96)
+        self.answer = nn.Linear(96, quantities)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.answer(torch.relu(self.hidden(self.features(image).flatten(1))))
+
+
+class CellDetector(nn.Module):
+    """A single-shot detector on two grids, of strides 8 and 16, with MobileNet-like blocks.
+
+    An image [n, 3, h, w] gives logits [n, cells, classes] and distances [n, cells, 4] in pixels.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.fine = nn.Sequential(
+            conv_bn(3, 16, 3, 2, 1),
+            nn.Hardswish(),
+            InvertedResidual(16, 24, 2, 4),
+            InvertedResidual(24, 24, 1, 4),
+            InvertedResidual(24, 40, 2, 4),
+            InvertedResidual(40, 40, 1, 4),
+        )
+        self.coarse = nn.Sequential(InvertedResidual(40, 64, 2, 4), InvertedResidual(64, 64, 1, 4))
+        self.heads = nn.ModuleList(DetectorHead(width, classes) for width in (40, 64))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        fine = self.fine(image)
+        answers = [self.heads[0](fine), self.heads[1](self.coarse(fine))]
+        scores = torch.cat([a[0].flatten(2) for a in answers], 2)
+        # The nets think in strides.
+        sides = torch.cat(
+            [a[1].flatten(2) * s for a, s in zip(answers, (8.0, 16.0), strict=True)], 2
+        )
+        return scores.transpose(1, 2), sides.transpose(1, 2)
+
+
+class DetectorHead(nn.Module):
+    """A depthwise and a pointwise convolution each for classes and for boxes."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.scores, self.boxes = (
+            nn.Sequential(
+                conv_bn(channels, channels, 3, 1, channels),
+                nn.Hardswish(),
+                conv_bn(channels, channels, 1, 1, 1),
+                nn.Hardswish(),
+                nn.Conv2d(channels, width, 1),
+            )
+            for width in (classes, 4)
+        )
+        nn.init.constant_(self.scores[-1].bias, -4.0)
+        nn.init.constant_(self.boxes[-1].bias, 2.0)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scores(x), self.boxes(x)

@@ -47,10 +47,22 @@ class Built:
     seconds: float
 
 
+def size_of(path: Path) -> int:
+    """Bytes of an artifact; an IR is two files."""
+    weights = path.with_suffix(".bin")
+    extra = weights.stat().st_size if path.suffix == ".xml" else 0
+    return path.stat().st_size + extra
+
+
+def _is_stale(path: Path, origin: Path) -> bool:
+    """Whether ``path`` is missing or older than what it is made from."""
+    return not path.exists() or path.stat().st_mtime < origin.stat().st_mtime
+
+
 def fixed_onnx(source: Source) -> Path:
     """The source with its axes fixed to the timed shape."""
     path = source.folder / "float.onnx"
-    if not path.exists():
+    if _is_stale(path, source.model):
         model = onnx.load(source.model)
         for name, shape in source.shapes.items():
             make_input_shape_fixed(model.graph, name, shape)
@@ -93,7 +105,7 @@ class Reader(ortq.CalibrationDataReader):
 def preprocessed(source: Source) -> Path:
     """The model after the preparation that ONNX Runtime's documentation asks for."""
     path = source.folder / "preprocessed.onnx"
-    if not path.exists():
+    if _is_stale(path, source.model):
         # Its symbolic shape inference stops at Expand nodes of exported Transformers.
         quant_pre_process(fixed_onnx(source), path, skip_symbolic_shape=True)
     return path

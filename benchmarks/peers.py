@@ -16,60 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import minilm
 import numpy as np
 from datasets import WORK
+from own_tools import bound_call
 from peer_table import environment, table, verdict
-from peer_tools import Built, Engine, Feeds, Peer, Source, peers_for
+from peer_tools import Built, Engine, Peer, Source, peers_for, size_of
+from tasks import TASKS, Task
 from timing import median_ms, race
 
 import edgebm
-from edgebm.runtime.bundle import read_bundle
-from edgebm.runtime.engines import open_engine
 
 FOLDER = WORK / "peers"
 
 
-@dataclass(frozen=True)
-class Task:
-    """A model of the benchmarks, how it is scored and how much it may lose."""
-
-    name: str
-    metric: str
-    score: Callable[[Callable[[Feeds], Feeds]], float]
-    shapes: Mapping[str, tuple[int, ...]]
-    max_drop: float
-
-    def source(self) -> Source:
-        folder = FOLDER / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        calibration = WORK / f"{self.name}_calibration_300.npz"
-        model = WORK / f"{self.name}.onnx"
-        return Source(model, self.shapes, calibration, folder, self.name == "minilm")
+NAMES = ("minilm", "cifar10", "gtsrb")
 
 
-def top1(name: str) -> Callable[[Callable[[Feeds], Feeds]], float]:
-    """A scorer: top-1 accuracy in percent on the whole test set of ``name``."""
-
-    def score(run: Callable[[Feeds], Feeds]) -> float:
-        with np.load(WORK / f"{name}_test.npz") as test:
-            images, labels = test["image"], test["labels"]
-        answers = [
-            int(next(iter(run({"image": images[i : i + 1]}).values())).argmax())
-            for i in range(len(images))
-        ]
-        return float(100 * (np.array(answers) == labels).mean())
-
-    return score
-
-
-IMAGE = {"image": (1, 3, 32, 32)}
-TOKENS = dict.fromkeys(("input_ids", "attention_mask"), (1, minilm.TOKENS))
-TASKS = {
-    "minilm": Task("minilm", "Spearman x100", minilm.spearman, TOKENS, 0.23),
-    "cifar10": Task("cifar10", "top-1 %", top1("cifar10"), IMAGE, 0.3),
-    "gtsrb": Task("gtsrb", "top-1 %", top1("gtsrb"), IMAGE, 0.3),
-}
+def source_of(task: Task) -> Source:
+    """The task as the other tools take it."""
+    folder = FOLDER / task.name
+    folder.mkdir(parents=True, exist_ok=True)
+    calibration = task.samples("calibration_300")
+    return Source(task.model, task.shapes, calibration, folder, task.is_transformer)
 
 
 @dataclass(frozen=True)
@@ -82,13 +50,6 @@ class Entry:
     seconds: float
     size_bytes: int
     detail: str = ""
-
-
-def size_of(path: Path) -> int:
-    """Bytes of an artifact; an IR is two files."""
-    weights = path.with_suffix(".bin")
-    extra = weights.stat().st_size if path.suffix == ".xml" else 0
-    return path.stat().st_size + extra
 
 
 def cached(path: Path, make: Callable[[], Entry], *, fresh: bool) -> Entry:
@@ -174,25 +135,9 @@ def measure(
     return race(calls)
 
 
-def bound_call(path: str, feeds: Feeds) -> Callable[[], object]:
-    """The bundle's artifact on tensors bound once, as the peers are called.
-
-    What `session.run` adds to that is in ``session_overhead.py``.
-    """
-    bundle = read_bundle(path)
-    manifest, variant = bundle.manifest, bundle.manifest.variants[0]
-    engine = open_engine(
-        variant.runtime, bundle.files(variant), variant.config, manifest.inputs, manifest.outputs
-    )
-    request = engine.request({name: value.shape for name, value in feeds.items()})
-    for buffer, spec in zip(request.inputs, manifest.inputs, strict=True):
-        np.copyto(buffer, feeds[spec.name])
-    return request.infer
-
-
 def compare(task: Task, threads: int, options: argparse.Namespace) -> dict[str, Any]:
     """All contenders of one task at one thread count."""
-    source = task.source()
+    source = source_of(task)
     peers = {peer.name: peer for peer in peers_for(source)}
     entries = {n: peer_entry(task, source, p, fresh=options.fresh) for n, p in peers.items()}
     if not options.peers_only:
@@ -218,14 +163,16 @@ def compare(task: Task, threads: int, options: argparse.Namespace) -> dict[str, 
 def main() -> None:
     """Run the comparisons that were named and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tasks", nargs="*", choices=[*TASKS, []], help="default: all")
+    parser.add_argument(
+        "tasks", nargs="*", choices=[*TASKS, []], help=f"default: {' '.join(NAMES)}"
+    )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--peers-only", action="store_true")
     parser.add_argument("--fresh", action="store_true", help="build and score all anew")
     parser.add_argument("--fresh-edgebm", action="store_true", help="only edgebm anew")
     options = parser.parse_args()
     print(environment(), flush=True)
-    for name in options.tasks or TASKS:
+    for name in options.tasks or NAMES:
         for threads in options.threads:
             result = compare(TASKS[name], threads, options)
             store = FOLDER / f"{name}_{threads}.result.json"

@@ -1,7 +1,9 @@
-"""Train the two image classifiers of the benchmarks and write them as ONNX files.
+"""Train the image classifiers of the benchmarks and write them as ONNX files.
 
-``python benchmarks/train.py gtsrb cifar10 --data PATH`` leaves in ``benchmarks/out``, for each
-name: NAME.onnx, NAME_calibration_300.npz, NAME_calibration_3000.npz and NAME_test.npz.
+``python benchmarks/train.py gtsrb cifar10 exposure --data PATH`` leaves in ``benchmarks/out``,
+for each name: NAME.onnx, NAME_calibration_300.npz, NAME_calibration_3000.npz,
+NAME_validation.npz (images it was not trained on) and NAME_test.npz;
+``--samples-only`` writes the samples again and leaves the model.
 """
 
 from __future__ import annotations
@@ -14,8 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import WORK, Dataset, add_data_option, cifar10, data_folder, gtsrb, write_samples
-from nets import MobileNetV2Small, ResNet20
+from datasets import (
+    WORK,
+    Dataset,
+    add_data_option,
+    cifar10,
+    data_folder,
+    exposure,
+    gtsrb,
+    write_samples,
+    write_validation,
+)
+from nets import ExposureNet, MobileNetV2Small, ResNet20
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,6 +53,7 @@ class Job:
 
 JOBS = {
     "gtsrb": Job(gtsrb, MobileNetV2Small, 8, 3, batch=128, peak_rate=0.15, flip=False),
+    "exposure": Job(exposure, ExposureNet, 6, 2, batch=128, peak_rate=0.1, flip=False),
     "cifar10": Job(cifar10, ResNet20, 5, 1, batch=128, peak_rate=0.25, flip=True),
 }
 
@@ -125,14 +138,19 @@ def fit(job: Job, dataset: Dataset, seed: int) -> nn.Module:
     return net
 
 
-def export(net: nn.Module, path: Path) -> None:
-    """Write ``net`` as ONNX: input ``image`` [batch, 3, 32, 32], output ``logits``."""
+def export(
+    net: nn.Module,
+    path: Path,
+    sample: tuple[int, ...] = (3, 32, 32),
+    outputs: tuple[str, ...] = ("logits",),
+) -> None:
+    """Write ``net`` as ONNX: input ``image`` [batch, *sample], outputs named ``outputs``."""
     torch.onnx.export(
         net.eval().to(memory_format=torch.contiguous_format),
-        (torch.zeros(2, 3, 32, 32),),
+        (torch.zeros(2, *sample),),
         str(path),
         input_names=["image"],
-        output_names=["logits"],
+        output_names=list(outputs),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         opset_version=OPSET,
         dynamo=True,
@@ -141,17 +159,20 @@ def export(net: nn.Module, path: Path) -> None:
     )
 
 
-def run(name: str, data: Path, seed: int) -> None:
+def run(name: str, data: Path, seed: int, *, samples_only: bool) -> None:
     """Train, test, and write the model and its samples."""
     job = JOBS[name]
     dataset = job.load(data)
-    written = write_samples(dataset)
-    net = fit(job, dataset, seed)
-    test = torch.from_numpy(dataset.normalize(dataset.test.images))
-    score = accuracy(net, test, torch.from_numpy(dataset.test.labels))
-    export(net, WORK / f"{name}.onnx")
-    print(f"{name}: {score:.2f} % of {len(test)} test images")
-    print("wrote", WORK / f"{name}.onnx", *written, sep="\n  ", flush=True)
+    held = split_by_group(dataset, 0.05, seed)[1].numpy()
+    written = [*write_samples(dataset), write_validation(dataset, held)]
+    if not samples_only:
+        net = fit(job, dataset, seed)
+        test = torch.from_numpy(dataset.normalize(dataset.test.images))
+        score = accuracy(net, test, torch.from_numpy(dataset.test.labels))
+        export(net, WORK / f"{name}.onnx")
+        print(f"{name}: {score:.2f} % of {len(test)} test images")
+        written.append(WORK / f"{name}.onnx")
+    print("wrote", *written, sep="\n  ", flush=True)
 
 
 def main() -> None:
@@ -160,11 +181,12 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=sorted(JOBS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--samples-only", action="store_true")
     add_data_option(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     for name in options.names:
-        run(name, data_folder(options.data), options.seed)
+        run(name, data_folder(options.data), options.seed, samples_only=options.samples_only)
 
 
 if __name__ == "__main__":
