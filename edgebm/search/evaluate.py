@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edgebm.data.batch import Feeds
+from edgebm.data.classes import Assessment
 from edgebm.data.evaluation import resolve_evaluation
+from edgebm.data.fit import raise_faults
+from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
 from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import open_samples
 from edgebm.errors import DataError
@@ -75,7 +78,7 @@ def score_samples(
         judge = resolve_evaluation(program)  # type: ignore[arg-type]
         value, values = judge.compute(scorable.run)
         found: dict[str, Any] = {"value": value, "values": values, "samples": None}
-        return {**_named(judge), **found, **scorable.what}
+        return {**_named(judge), **found, **scorable.what, "classes": None, "warnings": []}
     if data is None:
         raise DataError("there is nothing to evaluate on", hint="give samples with -d")
     with open_samples(data, scorable.face.inputs, labels=labels) as samples:
@@ -90,6 +93,9 @@ def score_samples(
             if metric is None
             else resolve_metric(metric)  # type: ignore[arg-type]
         )
+        faces = scorable.face.outputs
+        raise_faults(samples.source, [*label_faults(chosen, faces, known)], LABEL_HINT)
+        warnings = [*samples.warnings, *label_warnings(chosen, faces, known)]
         total = len(samples)
         outputs = ticking(
             scorable.run,
@@ -97,8 +103,31 @@ def score_samples(
             total,
             lambda done, count: progress("evaluate", done, count),
         )
-        value = chosen.compute(outputs, known)
-    return {**_named(chosen), "value": value, "samples": total, **scorable.what}
+        assessed = chosen.assess(outputs, known)
+    doubt = assessed.doubt("the model")
+    return {
+        **_named(chosen),
+        "value": assessed.value,
+        "samples": total,
+        **scorable.what,
+        "classes": _classes(assessed),
+        "warnings": [*warnings, *([doubt] if doubt else [])],
+    }
+
+
+def _classes(assessed: Assessment) -> dict[str, Any] | None:
+    """The figure of each class and the lowest one; None where the metric has no classes."""
+    rated = assessed.classes
+    if rated is None:
+        return None
+    lowest = rated.worst()
+    return {
+        "measure": rated.measure,
+        "labels": [str(label) for label in rated.labels],
+        "counts": list(rated.counts),
+        "values": list(rated.values),
+        "worst": {"class": str(rated.labels[lowest]), "value": rated.values[lowest]},
+    }
 
 
 def _named(judge: Any) -> dict[str, Any]:
