@@ -144,12 +144,12 @@ class Correlation:
                 "all labels are equal, so nothing can correlate with them",
                 hint="use more samples or --metric mse",
             )
+        # Of values that have nothing to do with each other: mean 0, variance 1 / (n - 1).
+        chance = Chance(0.0, 100 / math.sqrt(labels.size - 1), labels.size)
         if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
-            return Assessment(0.0)
+            return Assessment(0.0, chance=chance)
         if self._ranked:
             outputs, labels = mean_ranks(outputs), mean_ranks(labels)
-        # Of values that have nothing to do with each other: mean 0, variance 1 / (n - 1).
-        chance = Chance(0.0, 100 / math.sqrt(max(1, labels.size - 1)), labels.size)
         return Assessment(100 * float(np.corrcoef(outputs, labels)[0, 1]), chance=chance)
 
 

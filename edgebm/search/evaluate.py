@@ -19,9 +19,11 @@ from edgebm.data.samples import open_samples
 from edgebm.errors import DataError
 from edgebm.importers import import_model
 from edgebm.ir.face import face as face_of
+from edgebm.ir.model import Model
 from edgebm.runtime.session import load
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Candidate, Face
+from edgebm.search.input_scale import scale_warnings
 from edgebm.search.judge import Run, ticking
 from edgebm.search.runner import Runner
 from edgebm.spec import EngineConfig
@@ -32,11 +34,15 @@ _BUNDLE = ".edgebm"
 
 @dataclass(frozen=True, slots=True)
 class Scorable:
-    """Something with the face of a model that answers calls. `what` says what really runs."""
+    """Something with the face of a model that answers calls.
+
+    `what` says what really runs; `model` is the graph, None for a bundle.
+    """
 
     face: Face
     run: Run
     what: dict[str, Any]
+    model: Model | None = None
 
 
 @contextmanager
@@ -52,9 +58,8 @@ def open_scorable(model: str | os.PathLike[str] | object) -> Iterator[Scorable]:
     face = Face(*(tuple(side) for side in face_of(imported)))
     candidate = Candidate(build_float(imported, "onnxruntime"), EngineConfig())
     with Runner(candidate, face) as runner:
-        yield Scorable(
-            face, runner.run, {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
-        )
+        what = {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
+        yield Scorable(face, runner.run, what, imported)
 
 
 def _session_run(run: Callable[..., Any]) -> Run:
@@ -96,6 +101,8 @@ def score_samples(
         faces = scorable.face.outputs
         raise_faults(samples.source, [*label_faults(chosen, faces, known)], LABEL_HINT)
         warnings = [*samples.warnings, *label_warnings(chosen, faces, known)]
+        if scorable.model is not None:
+            warnings += scale_warnings(scorable.model, samples)
         total = len(samples)
         outputs = ticking(
             scorable.run,

@@ -55,7 +55,7 @@ def scale_warnings(model: Model, samples: Samples) -> Iterator[str]:
         yield (
             f"the samples may be scaled otherwise than in training: what reaches the first "
             f"BatchNormalization ({norm.name}) lies {shift:.1f} deviations from the mean that it "
-            f"saw in training and is {width:.2g} times as wide (median of the channels). "
+            f"saw in training and is {width:.3g} times as wide (median of the channels). "
             f"Input {inputs}: is the normalization right?"
         )
 

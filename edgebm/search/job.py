@@ -143,7 +143,7 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
         job.calibration = calibration.subset(size, options.seed)
-    warnings += [*calibration.warnings, *(separate.warnings if separate else [])]
+    warnings += dict.fromkeys([*calibration.warnings, *judged.warnings])
     given = separate if job.made_up else job.calibration
     _check_samples(job, given, faults, program=program)
     return job

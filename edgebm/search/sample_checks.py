@@ -70,7 +70,5 @@ def overlap_warning(calibration: Samples, evaluation: Samples) -> str:
     mend = "take them out of -d or of -e"
     if calibration.is_of(evaluation):
         mend = "leave out what is doubled in the file, or give samples with -e"
-    return (
-        f"{shared} of {len(mine)} calibration samples are also evaluation samples: {flatters}; "
-        f"{mend}"
-    )
+    some = f"all {shared}" if shared == len(mine) else f"{shared} of {len(mine)}"
+    return f"{some} calibration samples are also evaluation samples: {flatters}; {mend}"

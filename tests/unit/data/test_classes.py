@@ -156,6 +156,7 @@ def test_values_that_have_nothing_to_do_with_each_other() -> None:
     spearman = BUILT_IN["spearman"]
     assert "as good as guessing (0.0)" in spearman.assess({"y": x}, y).doubt("the float model")
     assert spearman.assess({"y": x}, x + y).doubt("the float model") == ""
+    assert spearman.assess({"y": 0 * x}, y).doubt("a constant") != ""
     assert spearman.assess({"y": x}, -x - y).doubt("the float model") == "", "it is no guess"
 
 

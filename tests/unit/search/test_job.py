@@ -193,6 +193,12 @@ def test_samples_in_both_sets_are_counted() -> None:
     assert job(data=X, evaluation=X + 1).warnings == []
 
 
+def test_a_file_sorted_by_class_is_warned_about() -> None:
+    warnings = job(data=X, labels=np.arange(40) // 10).warnings
+    assert any("shuffle the samples" in w for w in warnings), warnings
+    assert any("all 8 labels are class 3" in w for w in warnings), warnings
+
+
 def test_a_program_evaluates_on_its_own_samples() -> None:
     assert job(data=X, evaluation=lambda run: 1.0).warnings == []
 
