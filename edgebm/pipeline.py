@@ -309,7 +309,8 @@ def evaluate(
         progress: called as `progress(step, done, total)`.
 
     Returns:
-        `metric`, `unit`, `higher_is_better`, `value`, `samples`, and what ran.
+        `metric`, `unit`, `higher_is_better`, `value`, `samples`, and what ran; `classes`, the
+        figure of each class (None where the metric has none), and `warnings`, sentences.
 
     Raises:
         EdgebmError: see `edgebm.errors`.

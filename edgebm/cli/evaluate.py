@@ -9,6 +9,9 @@ import click
 
 from edgebm.cli.arguments import source_faults, usage_error
 from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.text import table
+
+_SHOWN = 30
 
 EXAMPLE = """\
 \b
@@ -57,10 +60,27 @@ def command(
 
     with show_progress() as progress:
         figures = evaluate(path, data=data, eval=program, metric=metric, progress=progress)
+    for sentence in figures["warnings"]:
+        click.echo(f"warning: {sentence}", err=True)
     if as_json:
         emit_json(figures)
-    else:
-        click.echo("\n".join(lines(figures)))
+        return
+    plain = {key: value for key, value in figures.items() if key not in {"classes", "warnings"}}
+    click.echo("\n".join(lines(plain)))
+    if figures["classes"]:
+        click.echo(f"\n{class_table(figures['classes'])}")
+
+
+def class_table(classes: Mapping[str, Any]) -> str:
+    """The figure of each class, the lowest first, and a sentence on the worst."""
+    keys = ("labels", "counts", "values")
+    rows = sorted(zip(*(classes[key] for key in keys), strict=True), key=lambda row: row[2])
+    shown = [(label, count, f"{value:.2f}") for label, count, value in rows[:_SHOWN]]
+    worst = classes["worst"]
+    sentences = [f"Worst class: {worst['class']}, {classes['measure']} {worst['value']:.2f}."]
+    if len(rows) > _SHOWN:
+        sentences.append(f"{len(rows) - _SHOWN} better ones of {len(rows)} classes: see --json.")
+    return f"{table(('class', 'samples', classes['measure']), shown)}\n{' '.join(sentences)}"
 
 
 def lines(figures: Mapping[str, Any], indent: str = "") -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgebm.data.batch import Feeds
 from edgebm.data.callables import call_user, declared, finite_number, load_callable
+from edgebm.data.classes import Assessment, is_one_hot
 from edgebm.data.scores import ClassCount, Correlation, Score, SquaredError, TopK
 from edgebm.data.segmentation import Iou
 from edgebm.errors import DataError
@@ -39,7 +40,11 @@ class Metric:
     output: str | None = None
 
     def compute(self, outputs: Outputs, labels: NDArray[Any] | None) -> float:
-        """The metric over all samples, in its unit.
+        """The metric over all samples, in its unit; see `assess`."""
+        return self.assess(outputs, labels).value
+
+    def assess(self, outputs: Outputs, labels: NDArray[Any] | None) -> Assessment:
+        """The metric over all samples, in its unit, with what else one sweep tells.
 
         Args:
             outputs: dicts of output arrays by name, one per sample, from any iterable; or one
@@ -56,7 +61,7 @@ class Metric:
             )
         rows = _unstacked(outputs) if isinstance(outputs, Mapping) else iter(outputs)
         if self.function is not None:
-            return self._custom(self.function, rows, labels)
+            return Assessment(self._custom(self.function, rows, labels))
         return self._scored(rows, labels)
 
     def drop(self, before: float, after: float) -> float:
@@ -68,7 +73,7 @@ class Metric:
         digits = 2 if self.unit else 6
         return f"{value:.{digits}f} {self.unit}".rstrip()
 
-    def _scored(self, rows: Iterator[Feeds], labels: NDArray[Any]) -> float:
+    def _scored(self, rows: Iterator[Feeds], labels: NDArray[Any]) -> Assessment:
         if self.start is None:
             raise TypeError(f"the metric {self.name} has neither a score nor a function")
         score, count = self.start(), 0
@@ -83,7 +88,7 @@ class Metric:
                     hint=fault.hint or "choose another --metric, or check the labels",
                 ) from None
         _same_count(count, len(labels))
-        return score.value()
+        return score.result()
 
     def _custom(
         self, function: Callable[..., Any], rows: Iterator[Feeds], labels: NDArray[Any]
@@ -162,7 +167,11 @@ def default_metric(outputs: Sequence[TensorSpec], labels: NDArray[Any]) -> Metri
     raise DataError(
         f"which metric fits {labels.dtype.name} labels of shape {list(labels.shape)} and outputs "
         f"{', '.join(map(str, outputs))} is not clear",
-        hint=f"choose with --metric: {', '.join(BUILT_IN)} or module:function",
+        hint=(
+            "they look like one-hot rows: give labels.argmax(axis=1) for top1"
+            if rank == 2 and is_one_hot(labels)
+            else f"choose with --metric: {', '.join(BUILT_IN)} or module:function"
+        ),
     )
 
 

@@ -48,6 +48,10 @@ class Samples:
         """Where the samples come from, for people."""
         return self._store.source.name
 
+    def is_of(self, other: Samples) -> bool:
+        """Whether both were taken from one opened source, as `split` and `subset` do."""
+        return self._store is other._store
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         return self._store.inputs
@@ -138,8 +142,6 @@ class Samples:
                 self._store.read(self._indices), self._store.label_rows(self._indices)
             )
             raise_faults(self.source, faults, _MEND)
-            if scan.identical and len(self) > 1:
-                self.warnings.append(f"all {len(self)} samples of {self.source} are identical")
             self._scan = scan
         return self._scan
 

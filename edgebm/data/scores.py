@@ -8,11 +8,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.data.classes import Assessment, Chance, Tally, listed
+from edgebm.data.significance import NOT_JUDGED
 from edgebm.errors import DataError
 
 Array = NDArray[Any]
 SQNR_LIMIT = 150.0
-_SKIPPED_TOKEN = -100
+SKIPPED_TOKEN = -100
 
 
 class Score(Protocol):
@@ -20,7 +22,7 @@ class Score(Protocol):
 
     def add(self, output: Array, label: Array) -> None: ...
 
-    def value(self) -> float: ...
+    def result(self) -> Assessment: ...
 
 
 class TopK:
@@ -31,18 +33,27 @@ class TopK:
     """
 
     def __init__(self, k: int) -> None:
-        self._k, self._hits, self._seen = k, 0, 0
+        self._k, self._tally = k, Tally()
+        self._verdicts: bytearray | None = bytearray()  # one for each sample of one label
 
     def add(self, output: Array, label: Array) -> None:
         scores, labels = class_scores(output, label)
         if scores.shape[1] <= self._k:
             raise DataError(f"top{self._k} of only {scores.shape[1]} classes is always right")
         best = np.argsort(-scores, axis=1, kind="stable")[:, : self._k]
-        self._hits += int((best == labels[:, None]).any(axis=1).sum())
-        self._seen += len(labels)
+        right = (best == labels[:, None]).any(axis=1)
+        self._tally.add(labels, right, best)
+        if label.size != 1:
+            self._verdicts = None
+        elif self._verdicts is not None:
+            self._verdicts.append(int(right[0]) if right.size else NOT_JUDGED & 0xFF)
 
-    def value(self) -> float:
-        return _points(self._hits, self._seen)
+    def result(self) -> Assessment:
+        value = _points(self._tally.hits, self._tally.seen)
+        classes = self._tally.classes("recall" if self._k == 1 else f"top-{self._k} recall")
+        kept = self._verdicts
+        verdicts = None if kept is None else np.array(kept, np.uint8).view(np.int8)
+        return Assessment(value, classes, verdicts, self._tally.chance())
 
 
 class ClassCount:
@@ -57,10 +68,11 @@ class ClassCount:
         self._kind = kind
         self._outputs: list[Array] = []
         self._labels: list[Array] = []
-        self._by_threshold = False
+        self._by_threshold, self._single = False, True
 
     def add(self, output: Array, label: Array) -> None:
         self._by_threshold = output.size == label.size
+        self._single = self._single and label.size == 1 and label.flat[0] != SKIPPED_TOKEN
         if self._by_threshold:
             values = label.reshape(-1)
             if not np.isin(values, (0, 1)).all():
@@ -72,18 +84,38 @@ class ClassCount:
         self._outputs.append(scores.argmax(axis=1))
         self._labels.append(labels)
 
-    def value(self) -> float:
+    def result(self) -> Assessment:
         labels, guesses = self._stacked(self._labels), self._stacked(self._outputs)
         if self._by_threshold:
             probabilities = guesses.min() >= 0 and guesses.max() <= 1
             guesses = (guesses > (0.5 if probabilities else 0)).astype(np.int64)
+            if labels.shape[1] > 1:
+                return self._columns(guesses, labels)
+            guesses, labels = guesses[:, 0], labels[:, 0]
+        tally = Tally()
+        tally.add(labels, guesses == labels, guesses)
+        accuracy = _points(tally.hits, tally.seen)
         if self._kind == "accuracy":
-            return _points(int((guesses == labels).sum()), labels.size)
-        if self._by_threshold and labels.shape[1] > 1:
-            columns = range(labels.shape[1])
-            return 100 * float(np.mean([_f1(guesses[:, k], labels[:, k], 1) for k in columns]))
-        classes = np.union1d(guesses, labels)
-        return 100 * float(np.mean([_f1(guesses, labels, each) for each in classes]))
+            verdicts = (guesses == labels).astype(np.int8) if self._single else None
+            return Assessment(accuracy, tally.classes("recall"), verdicts, tally.chance())
+        counts = np.bincount(labels, minlength=int(guesses.max(initial=0)) + 1)
+        values = np.zeros(len(counts))
+        seen = np.union1d(guesses, labels)
+        values[seen] = [100 * _f1(guesses, labels, each) for each in seen]
+        classes = listed("F1", counts, values, np.flatnonzero(counts))
+        return Assessment(float(values[seen].mean()), classes)
+
+    def _columns(self, guesses: Array, labels: Array) -> Assessment:
+        """Several yes-or-no labels for each sample [N, K]: a class is a column."""
+        counts = labels.sum(axis=0)
+        present = np.flatnonzero(counts)
+        if self._kind == "accuracy":
+            recalls = 100 * (guesses * labels).sum(axis=0) / np.maximum(1, counts)
+            value = _points(int((guesses == labels).sum()), labels.size)
+            return Assessment(value, listed("recall", counts, recalls, present))
+        columns = range(labels.shape[1])
+        values = np.array([100 * _f1(guesses[:, k], labels[:, k], 1) for k in columns])
+        return Assessment(float(values.mean()), listed("F1", counts, values, present))
 
     def _stacked(self, rows: list[Array]) -> Array:
         return np.stack(rows) if self._by_threshold else np.concatenate(rows)
@@ -105,18 +137,20 @@ class Correlation:
         self._outputs.append(outputs)
         self._labels.append(labels)
 
-    def value(self) -> float:
+    def result(self) -> Assessment:
         outputs, labels = np.concatenate(self._outputs), np.concatenate(self._labels)
         if labels.min() == labels.max():
             raise DataError(
                 "all labels are equal, so nothing can correlate with them",
                 hint="use more samples or --metric mse",
             )
+        # Of values that have nothing to do with each other: mean 0, variance 1 / (n - 1).
+        chance = Chance(0.0, 100 / math.sqrt(labels.size - 1), labels.size)
         if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
-            return 0.0
+            return Assessment(0.0, chance=chance)
         if self._ranked:
             outputs, labels = mean_ranks(outputs), mean_ranks(labels)
-        return 100 * float(np.corrcoef(outputs, labels)[0, 1])
+        return Assessment(100 * float(np.corrcoef(outputs, labels)[0, 1]), chance=chance)
 
 
 class SquaredError:
@@ -132,10 +166,10 @@ class SquaredError:
         self._noise += float((labels - outputs) @ (labels - outputs))
         self._size += labels.size
 
-    def value(self) -> float:
+    def result(self) -> Assessment:
         if self._kind == "mse":
-            return self._noise / max(1, self._size)
-        return decibels(self._signal, self._noise)
+            return Assessment(self._noise / max(1, self._size))
+        return Assessment(decibels(self._signal, self._noise))
 
 
 def class_scores(output: Array, label: Array) -> tuple[Array, Array]:
@@ -153,7 +187,7 @@ def class_scores(output: Array, label: Array) -> tuple[Array, Array]:
             f"output {list(output.shape)} has no class scores for label {list(label.shape)}"
         )
     scores = scores.reshape(labels.size, -1)
-    counted = labels != _SKIPPED_TOKEN
+    counted = labels != SKIPPED_TOKEN
     scores, labels = scores[counted], labels[counted]
     wrong = labels[(labels < 0) | (labels >= scores.shape[1])]
     if wrong.size:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgebm.data.classes import Assessment, listed
 from edgebm.data.scores import Array, whole_numbers
 from edgebm.errors import DataError
 
-_SKIPPED_PIXEL = 255
+SKIPPED_PIXEL = 255
 
 
 class Iou:
@@ -19,11 +20,12 @@ class Iou:
 
     def __init__(self) -> None:
         self._counts = np.zeros((0, 0), np.int64)
+        self._images = np.zeros(0, np.int64)  # in whose labels each class is
 
     def add(self, output: Array, label: Array) -> None:
         wanted = whole_numbers(label)
         guesses, classes = _class_map(output, wanted.size, label)
-        keep = (wanted >= 0) & (wanted != _SKIPPED_PIXEL)
+        keep = (wanted >= 0) & (wanted != SKIPPED_PIXEL)
         wanted, guesses = wanted[keep], guesses[keep]
         highest = int(wanted.max(initial=0))
         if classes and highest >= classes:
@@ -32,8 +34,11 @@ class Iou:
         counts = np.bincount(wanted * size + guesses, minlength=size * size).reshape(size, size)
         counts[: len(self._counts), : len(self._counts)] += self._counts
         self._counts = counts
+        images = (np.bincount(wanted, minlength=size) > 0).astype(np.int64)
+        images[: len(self._images)] += self._images
+        self._images = images
 
-    def value(self) -> float:
+    def result(self) -> Assessment:
         both = np.diag(self._counts)
         union = self._counts.sum(axis=0) + self._counts.sum(axis=1) - both
         if not union.any():
@@ -41,7 +46,9 @@ class Iou:
                 "no pixel has a label that counts",
                 hint="255 and numbers below 0 are left out; check how the labels were saved",
             )
-        return 100 * float((both[union > 0] / union[union > 0]).mean())
+        values = 100 * both / np.maximum(1, union)
+        classes = listed("IoU", self._images, values, np.flatnonzero(self._images))
+        return Assessment(float(values[union > 0].mean()), classes)
 
 
 def _class_map(output: Array, pixels: int, label: Array) -> tuple[Array, int]:

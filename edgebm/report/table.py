@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgebm.report.classes import class_sentences
 from edgebm.report.rows import (
     Report,
     Row,
@@ -46,6 +47,8 @@ def _print_target(report: Report, console: Console) -> None:
     _add(table, summary_rows(report))
     console.print(table)
     console.print(Text(str(report["verdict"])), soft_wrap=True)
+    if classes := " ".join(class_sentences(report)):
+        console.print(Text(classes), soft_wrap=True)
 
 
 def print_candidates(report: Report, console: Console) -> None:

@@ -131,20 +131,11 @@ class Chooser:
 
     def _cheap_faults(self, outcome: Outcome) -> list[str]:
         """Limits that need no run over the evaluation samples."""
-        faults = []
-        size, most = outcome.candidate.artifact.size_bytes / MEGABYTE, self.limits.max_size_mb
-        if most is not None and size > most:
-            faults.append(f"size is {size:.3f} MB, {size - most:.3f} over max_size_mb {most:g}")
         allowed = self.limits.max_latency_ms
         if allowed is not None and (outcome.measured.p50_ms or 0.0) <= allowed:
             self._earn_p99(outcome.candidate.id)
-        p50, p99 = outcome.measured.p50_ms, outcome.measured.p99_ms
-        shown, label = (p99, "p99") if p99 is not None else (p50, "p50 (too few calls for p99)")
-        if allowed is not None and shown is not None and shown > allowed:
-            faults.append(
-                f"{label} is {shown:.3f} ms, {shown - allowed:.3f} over max_latency_ms {allowed:g}"
-            )
-        return faults
+        found = (size_fault(outcome, self.limits), latency_fault(outcome, self.limits))
+        return [fault for fault in found if fault]
 
     def _try_score(self, outcome: Outcome) -> bool:
         """Score one; False where there is none, and the status says why."""
@@ -217,6 +208,35 @@ def _floats(alive: list[Outcome]) -> list[Outcome]:
         if not outcome.candidate.is_float_baseline:
             outcome.status, outcome.why = "not_evaluated", _ENDED
     return [o for o in alive if not o.status]
+
+
+def size_mb(outcome: Outcome) -> float:
+    """Size of the artifact in 10^6 bytes."""
+    return outcome.candidate.artifact.size_bytes / MEGABYTE
+
+
+def size_fault(outcome: Outcome, limits: Limits) -> str:
+    """By how much the artifact is too large; "" where it is not."""
+    size, most = size_mb(outcome), limits.max_size_mb
+    if most is None or size <= most:
+        return ""
+    return f"size is {size:.3f} MB, {size - most:.3f} over max_size_mb {most:g}"
+
+
+def shown_latency(outcome: Outcome) -> tuple[float | None, str]:
+    """The p99 in ms where enough calls were made, else the p50, and which of them it is."""
+    p99 = outcome.measured.p99_ms
+    if p99 is not None:
+        return p99, "p99"
+    return outcome.measured.p50_ms, "p50 (too few calls for p99)"
+
+
+def latency_fault(outcome: Outcome, limits: Limits) -> str:
+    """By how much the candidate is too slow; "" where it is not, or was not timed."""
+    (shown, label), allowed = shown_latency(outcome), limits.max_latency_ms
+    if allowed is None or shown is None or shown <= allowed:
+        return ""
+    return f"{label} is {shown:.3f} ms, {shown - allowed:.3f} over max_latency_ms {allowed:g}"
 
 
 def _p50(outcome: Outcome) -> float:

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from edgebm.data.batch import Feeds
+from edgebm.data.classes import Assessment
 from edgebm.data.evaluation import resolve_evaluation
+from edgebm.data.fit import raise_faults
+from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
 from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import open_samples
 from edgebm.errors import DataError
 from edgebm.importers import import_model
 from edgebm.ir.face import face as face_of
+from edgebm.ir.model import Model
 from edgebm.runtime.session import load
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Candidate, Face
+from edgebm.search.input_scale import scale_warnings
 from edgebm.search.judge import Run, ticking
 from edgebm.search.runner import Runner
 from edgebm.spec import EngineConfig
@@ -29,11 +34,15 @@ _BUNDLE = ".edgebm"
 
 @dataclass(frozen=True, slots=True)
 class Scorable:
-    """Something with the face of a model that answers calls. `what` says what really runs."""
+    """Something with the face of a model that answers calls.
+
+    `what` says what really runs; `model` is the graph, None for a bundle.
+    """
 
     face: Face
     run: Run
     what: dict[str, Any]
+    model: Model | None = None
 
 
 @contextmanager
@@ -49,9 +58,8 @@ def open_scorable(model: str | os.PathLike[str] | object) -> Iterator[Scorable]:
     face = Face(*(tuple(side) for side in face_of(imported)))
     candidate = Candidate(build_float(imported, "onnxruntime"), EngineConfig())
     with Runner(candidate, face) as runner:
-        yield Scorable(
-            face, runner.run, {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
-        )
+        what = {"runtime": "onnxruntime", "precision": "f32", "threads": 1}
+        yield Scorable(face, runner.run, what, imported)
 
 
 def _session_run(run: Callable[..., Any]) -> Run:
@@ -75,7 +83,7 @@ def score_samples(
         judge = resolve_evaluation(program)  # type: ignore[arg-type]
         value, values = judge.compute(scorable.run)
         found: dict[str, Any] = {"value": value, "values": values, "samples": None}
-        return {**_named(judge), **found, **scorable.what}
+        return {**_named(judge), **found, **scorable.what, "classes": None, "warnings": []}
     if data is None:
         raise DataError("there is nothing to evaluate on", hint="give samples with -d")
     with open_samples(data, scorable.face.inputs, labels=labels) as samples:
@@ -90,6 +98,11 @@ def score_samples(
             if metric is None
             else resolve_metric(metric)  # type: ignore[arg-type]
         )
+        faces = scorable.face.outputs
+        raise_faults(samples.source, [*label_faults(chosen, faces, known)], LABEL_HINT)
+        warnings = [*samples.warnings, *label_warnings(chosen, faces, known)]
+        if scorable.model is not None:
+            warnings += scale_warnings(scorable.model, samples)
         total = len(samples)
         outputs = ticking(
             scorable.run,
@@ -97,8 +110,31 @@ def score_samples(
             total,
             lambda done, count: progress("evaluate", done, count),
         )
-        value = chosen.compute(outputs, known)
-    return {**_named(chosen), "value": value, "samples": total, **scorable.what}
+        assessed = chosen.assess(outputs, known)
+    doubt = assessed.doubt("the model")
+    return {
+        **_named(chosen),
+        "value": assessed.value,
+        "samples": total,
+        **scorable.what,
+        "classes": _classes(assessed),
+        "warnings": [*warnings, *([doubt] if doubt else [])],
+    }
+
+
+def _classes(assessed: Assessment) -> dict[str, Any] | None:
+    """The figure of each class and the lowest one; None where the metric has no classes."""
+    rated = assessed.classes
+    if rated is None:
+        return None
+    lowest = rated.worst()
+    return {
+        "measure": rated.measure,
+        "labels": [str(label) for label in rated.labels],
+        "counts": list(rated.counts),
+        "values": list(rated.values),
+        "worst": {"class": str(rated.labels[lowest]), "value": rated.values[lowest]},
+    }
 
 
 def _named(judge: Any) -> dict[str, Any]:

@@ -11,19 +11,27 @@ from numpy.typing import NDArray
 
 from edgebm.data.callables import is_reference
 from edgebm.data.evaluation import max_drop_warning, resolve_evaluation
+from edgebm.data.fit import raise_faults
+from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
 from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import Samples, open_samples
 from edgebm.errors import DataError, UsageError
 from edgebm.ir.face import face as face_of
-from edgebm.ir.indices import index_limits
 from edgebm.ir.model import Model
 from edgebm.passes.base import Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
+from edgebm.search.input_scale import scale_warnings
 from edgebm.search.judge import AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
 from edgebm.search.made_up import made_up_samples
+from edgebm.search.sample_checks import (
+    calibration_faults,
+    calibration_warnings,
+    index_faults,
+    overlap_warning,
+)
 from edgebm.search.shapes import ShapeLists, is_free, static_shapes
 from edgebm.spec import Shapes
 
@@ -131,12 +139,14 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings, data is None)
     if job.made_up:
         _warn(job, _without_samples(job, judged=separate is not None, program=program))
-    job.judged_by = _judge_factory(job, metric, evaluation if program else None)
+    faults: list[str] = []
+    job.judged_by = _judge_factory(job, metric, evaluation if program else None, faults)
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
         job.calibration = calibration.subset(size, options.seed)
-    _check_indices(job)
-    warnings += [*calibration.warnings, *(separate.warnings if separate else [])]
+    warnings += dict.fromkeys([*calibration.warnings, *judged.warnings])
+    given = separate if job.made_up else job.calibration
+    _check_samples(job, given, faults, program=program)
     return job
 
 
@@ -169,7 +179,10 @@ def _is_program(evaluation: object) -> bool:
     return callable(evaluation)
 
 
-def _judge_factory(job: Job, metric: object, program: Any) -> Callable[[Run], Judge]:
+def _judge_factory(
+    job: Job, metric: object, program: Any, faults: list[str]
+) -> Callable[[Run], Judge]:
+    """Who judges; `faults` takes what is wrong with the labels."""
     samples, max_drop = job.evaluation, job.options.max_drop
     if program is not None:
         if metric is not None:
@@ -194,6 +207,8 @@ def _judge_factory(job: Job, metric: object, program: Any) -> Callable[[Run], Ju
     chosen = default_metric(job.face.outputs, labels) if metric is None else None
     found = chosen or resolve_metric(metric)  # type: ignore[arg-type]
     _warn(job, max_drop_warning(found, max_drop) if max_drop is not None else "")
+    faults += label_faults(found, job.face.outputs, labels)
+    job.warnings += label_warnings(found, job.face.outputs, labels)
     return lambda run: MetricJudge(found, run, samples, max_drop)
 
 
@@ -213,24 +228,23 @@ def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
         )
 
 
-def _check_indices(job: Job) -> None:
-    """Row numbers outside their table: a runtime answers with rows that are not there."""
-    limits = index_limits(job.model)
-    faults: dict[tuple[str, str], str] = {}
-    for samples in (job.calibration, job.evaluation) if limits else ():
-        for name, limit in limits.items():
-            low, high = samples.scan().ranges.get(name, (0, 0))
-            if low < 0 or high >= limit:
-                fault = (
-                    f"{samples.source}: input '{name}' has indices from {low:.0f} to {high:.0f}, "
-                    f"its table the rows 0 to {limit - 1}"
-                )
-                faults.setdefault((samples.source, name), fault)
-    if faults:
-        raise DataError(
-            "; ".join(faults.values()),
-            hint="the samples may come from another tokenizer or vocabulary",
-        )
+def _check_samples(job: Job, given: Samples | None, faults: list[str], *, program: bool) -> None:
+    """Refuse what no work can mend, all faults at once; warn of what makes its result doubtful.
+
+    `given` are samples that the user gave; `faults` are those that were found before.
+    """
+    sets = (job.calibration, job.evaluation)
+    calibrates = job.recipe.needs_samples and not job.made_up
+    faults = [*faults, *index_faults(job.model, *sets)]
+    if calibrates:
+        faults += calibration_faults(job.calibration)
+    raise_faults("samples", faults, LABEL_HINT)
+    if calibrates:
+        job.warnings += calibration_warnings(job.calibration)
+    if calibrates and not program:
+        _warn(job, overlap_warning(*sets))
+    if given is not None:
+        job.warnings += scale_warnings(job.model, given)
 
 
 def _check_shapes(face: Face, listed: ShapeLists) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.data.agreement import Agreement, agreement, floor_sentence, meets_floor
 from edgebm.data.batch import Feeds
+from edgebm.data.classes import Assessment
 from edgebm.data.evaluation import Evaluation
 from edgebm.data.metrics import Metric
 from edgebm.data.samples import Samples
@@ -22,10 +24,19 @@ _AGREEMENT_SAMPLES = 64
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`value` is in the judge's unit, None where only agreement is known."""
+    """`value` is in the judge's unit, None where only agreement is known.
+
+    `assessment` is what a built-in metric knows beside its value: classes, verdicts, luck.
+    """
 
     value: float | None
     agreement: Agreement
+    assessment: Assessment | None = field(default=None, compare=False)
+
+    @property
+    def verdicts(self) -> NDArray[np.int8] | None:
+        """1 for a right answer, 0 for a wrong one, -1 for neither, by sample; see `mcnemar`."""
+        return None if self.assessment is None else self.assessment.verdicts
 
 
 class Judge(Protocol):
@@ -88,8 +99,9 @@ class MetricJudge:
 
     def score(self, run: Run, tick: Tick) -> Score:
         outputs = ticking(run, self._samples.feeds(), len(self._samples), tick)
-        value = self.metric.compute(outputs, self._labels)
-        return Score(value, self._reference.agreement(run, lambda done, total: None))
+        found = self.metric.assess(outputs, self._labels)
+        agreed = self._reference.agreement(run, lambda done, total: None)
+        return Score(found.value, agreed, found)
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
         return _within(self.metric, self.max_drop, before, after)
@@ -144,8 +156,8 @@ def _within(
     drop = judge.drop(before.value, after.value)
     unit = f" {judge.unit}" if judge.unit else ""
     moved = f"{judge.name} {'drops' if drop >= 0 else 'gains'} {abs(drop):.3g}{unit}"
-    allowed = f"{max_drop:g}{unit} are allowed"
-    return drop <= max_drop, f"{moved}; {allowed}"
+    over = f" ({drop - max_drop:.3g} too many)" if drop > max_drop else ""
+    return drop <= max_drop, f"{moved}; {max_drop:g}{unit} are allowed{over}"
 
 
 def ticking(run: Run, feeds: Iterable[Feeds], total: int, tick: Tick) -> Iterator[Feeds]:

@@ -9,8 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgebm.data.agreement import Agreement, OutputAgreement
+from edgebm.data.classes import Assessment, Chance, Classes
 from edgebm.data.samples import Samples
+from edgebm.data.significance import NOT_JUDGED
 from edgebm.errors import BackendError, BackendFailed, ResourceError
 from edgebm.search.candidates import Candidate
 from edgebm.search.deadline import Deadline
@@ -130,12 +134,45 @@ def source_sha256(function: Callable[..., Any]) -> str | None:
     return hashlib.sha256(place + content).hexdigest()
 
 
+# One character for each verdict, so that those of ten thousand samples are one short line.
+_VERDICTS = {NOT_JUDGED: "-", 0: "0", 1: "1"}
+
+
 def score_to_json(score: Score) -> Parts:
     """`score` in JSON types."""
-    return asdict(score)
+    raw: Parts = {"value": score.value, "agreement": asdict(score.agreement)}
+    found = score.assessment
+    if found is not None:
+        raw["assessment"] = {
+            "value": found.value,
+            "classes": None if found.classes is None else asdict(found.classes),
+            "verdicts": None
+            if found.verdicts is None
+            else "".join(_VERDICTS[int(verdict)] for verdict in found.verdicts),
+            "chance": None if found.chance is None else asdict(found.chance),
+        }
+    return raw
 
 
 def score_from_json(raw: Mapping[str, Any]) -> Score:
     """The inverse of `score_to_json`."""
     outputs = {name: OutputAgreement(**each) for name, each in raw["agreement"]["outputs"].items()}
-    return Score(**{**raw, "agreement": Agreement(outputs, raw["agreement"]["samples"])})
+    agreed = Agreement(outputs, raw["agreement"]["samples"])
+    found = raw.get("assessment")
+    return Score(raw["value"], agreed, None if found is None else _assessment(found))
+
+
+def _assessment(raw: Mapping[str, Any]) -> Assessment:
+    classes, verdicts, chance = raw["classes"], raw["verdicts"], raw["chance"]
+    known = {text: verdict for verdict, text in _VERDICTS.items()}
+    return Assessment(
+        raw["value"],
+        None
+        if classes is None
+        else Classes(
+            classes["measure"],
+            *(tuple(classes[key]) for key in ("labels", "counts", "values")),
+        ),
+        None if verdicts is None else np.array([known[text] for text in verdicts], np.int8),
+        None if chance is None else Chance(**chance),
+    )

@@ -11,12 +11,15 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from edgebm.data.classes import class_changes
+from edgebm.data.significance import mcnemar
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.runtime.cpu import cpu_features, cpu_name, usable_threads
 from edgebm.search.choose import Choice, Outcome
 from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.judge import Judge
+from edgebm.search.missed import missed_sentences
 
 REPORT_VERSION = 1
 
@@ -122,10 +125,14 @@ def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
             "max_latency_ms": limits.max_latency_ms,
             "max_size_mb": limits.max_size_mb,
         },
-        "warnings": list(dict.fromkeys([*job.warnings, *(w for f in found for w in f.warnings)])),
+        "warnings": _warnings(job, found),
         **_target_dict(first),
     }
-    report["missed"] = [_named(each, m) for each in found for m in each.choice.missed]
+    report["missed"] = [
+        _named(each, sentence)
+        for each in found
+        for sentence in missed_sentences(each.choice, limits, job.recipe.name)
+    ]
     report["constraints_met"] = not report["missed"]
     report["further_targets"] = {each.target.name: _target_dict(each) for each in found[1:]}
     report["interrupted"] = any(each.interrupted for each in found)
@@ -137,6 +144,12 @@ def _ended_early(found: Found) -> str:
     if not (found.undone or found.interrupted):
         return ""
     return f"{'Interrupted' if found.interrupted else 'Out of time'}, the best by then: "
+
+
+def _warnings(job: Job, found: Sequence[Found]) -> list[str]:
+    doubts = [_doubt(each) for each in found]
+    every = [*doubts, *job.warnings, *(w for each in found for w in each.warnings)]
+    return list(dict.fromkeys(warning for warning in every if warning))
 
 
 def _named(found: Found, missed: str) -> str:
@@ -157,10 +170,31 @@ def _target_dict(found: Found) -> dict[str, Any]:
             for o in choice.outcomes
         ],
         "layers": _layer_dicts(found),
+        "classes": _classes(choice),
+        "significance": _significance(choice),
         "notes": list(found.notes),
         "skips": [asdict(skip) for skip in found.skips],
         "steps": [{"name": key, "seconds": spent} for key, spent in found.seconds.items()],
     }
+
+
+def _classes(choice: Choice) -> dict[str, Any] | None:
+    """Each class before and after; None where the metric has none."""
+    sides = [o.score and o.score.assessment for o in (choice.baseline, choice.chosen)]
+    before, after = (each and each.classes for each in sides)
+    return class_changes(before, after) if before and after else None
+
+
+def _significance(choice: Choice) -> dict[str, Any] | None:
+    """Whether chance explains what changed; None without one verdict for each sample."""
+    sides = [o.score for o in (choice.baseline, choice.chosen)]
+    before, after = (None if each is None else each.verdicts for each in sides)
+    return None if before is None or after is None else asdict(mcnemar(before, after))
+
+
+def _doubt(found: Found) -> str:
+    score = found.choice.baseline.score
+    return score.assessment.doubt("the float model") if score and score.assessment else ""
 
 
 def _memory(found: Found, outcome: Outcome) -> float | None:

@@ -53,6 +53,52 @@ def test_labels_and_a_metric(tmp_path: Path) -> None:
     assert chosen["drop"] <= 50.0
 
 
+def test_each_class_and_whether_chance_explains_the_drop(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from edgebm.report.html import render_html
+    from edgebm.report.table import print_summary, stdout_console
+
+    model = small()
+    rows = RNG.normal(size=(120, 8)).astype(np.float32)
+    labels = np.array([outputs(model, {"x": row[None]})["y"].argmax() for row in rows])
+    report = edgebm.compress(model, data=X, eval=(rows, labels), max_drop=50.0, **QUICK).report
+    classes, test = report["classes"], report["significance"]
+    assert classes["measure"] == "recall"
+    assert classes["labels"] == [str(k) for k in np.unique(labels)]
+    assert classes["counts"] == np.bincount(labels)[np.unique(labels)].tolist()
+    assert set(classes["before"]) == {100.0}
+    share = np.dot(classes["counts"], classes["after"]) / len(labels)
+    assert share == pytest.approx(report["after"]["metric"])
+    assert classes["worst"]["drop"] == 100 - min(classes["after"])
+    assert test["won"] == 0
+    assert test["lost"] == round((100 - share) / 100 * len(labels))
+    assert 0 < test["p_value"] <= 1
+    assert "Class by class" in render_html(report)
+    print_summary(report, stdout_console())
+    printed = capsys.readouterr().out
+    assert "recall" in printed
+    assert "judged as before" in printed or "McNemar" in printed
+
+
+def test_no_classes_without_labels_or_with_a_metric_of_the_user() -> None:
+    labels = np.arange(20) % 4
+    plain = edgebm.compress(small(), data=X, **QUICK).report
+    own = edgebm.compress(
+        small(), data=X, labels=labels, metric=lambda out, labels: 1.0, **QUICK
+    ).report
+    for report in (plain, own):
+        assert report["classes"] is None
+        assert report["significance"] is None
+
+
+def test_a_float_model_that_guesses_is_said_to() -> None:
+    rows = RNG.normal(size=(150, 8)).astype(np.float32)
+    labels = RNG.integers(0, 4, 150)
+    report = edgebm.compress(small(), data=X, eval=(rows, labels), recipe="fp32", **QUICK).report
+    assert any("as good as guessing" in warning for warning in report["warnings"])
+
+
 def test_a_program_judges() -> None:
     seen: list[tuple[str, ...]] = []
 
@@ -162,4 +208,4 @@ def test_indices_outside_their_table_are_refused_before_any_work() -> None:
         DataError, match=r"indices from 5 to 5, its table the rows 0 to 4"
     ) as caught:
         edgebm.compress(model, data=[{"ids": row} for row in ids], recipe="fp32", **QUICK)
-    assert "vocabulary" in caught.value.hint
+    assert "vocabulary" in str(caught.value)

@@ -267,12 +267,17 @@ def test_digest_is_of_the_content(tmp_path: Path) -> None:
     assert len({live.digest(), *(other.digest() for other in others)}) == 5
 
 
-def test_scan_gives_ranges_and_warns_of_equal_samples() -> None:
+def test_scan_gives_ranges_and_counts_different_samples() -> None:
     samples = open_samples(images(), IMAGE)
     assert samples.scan().ranges == {"image": (0.0, 419.0)}
     same = open_samples(np.ones((4, 3, 4, 5), np.float32), IMAGE)
-    same.scan()
-    assert "identical" in same.warnings[0]
+    assert same.scan().distinct == 1
+    twice = open_samples(np.concatenate([images(), images()[2:4]]), IMAGE, labels=np.arange(9))
+    assert twice.scan().distinct == 7
+    hashes = twice.scan().samples
+    assert hashes.nbytes == 8 * 9
+    assert hashes[7:].tolist() == hashes[2:4].tolist(), "labels have no part in it"
+    assert hashes[:7].tolist() == samples.scan().samples.tolist()
 
 
 def test_spooled_samples_end_with_close() -> None:

@@ -67,7 +67,7 @@ def test_shapes_on_a_fixed_model() -> None:
 
 
 def test_shapes_that_do_not_fit() -> None:
-    rows = np.zeros((12, 5, 6), np.float32)
+    rows = RNG.normal(size=(12, 5, 6)).astype(np.float32)
     with pytest.raises(UsageError, match="does not fit"):
         job(free(), data=rows, shapes={"x": [(1, 8, 7)]})
     prepared = job(free(), data=rows, shapes={"x": [(1, 8, 6), (1, 16, 6)]})
@@ -86,15 +86,18 @@ def test_a_metric_beside_a_program() -> None:
         job(data=X, labels=LABELS, metric="top1", evaluation=lambda run: 1.0)
 
 
-def test_int8_without_samples() -> None:
-    with pytest.raises(DataError, match="int8 needs samples") as caught:
-        job()
-    assert "-r fp32" in caught.value.hint
+def test_steps_that_need_samples_are_left_out_without_any() -> None:
+    prepared = job()
+    lost = [skip.step for skip in prepared.left_out]
+    assert "quantize_activations" in lost
+    assert [step.kind for step in prepared.steps if step.needs_samples] == []
+    assert f"left out: {', '.join(lost)}" in prepared.warnings[0]
 
 
 def test_float_without_samples_makes_some_up_and_says_so() -> None:
     prepared = job(recipe="fp32")
-    assert "random inputs" in prepared.warnings[0]
+    assert "made-up inputs" in prepared.warnings[0]
+    assert len(prepared.warnings) == 1, "made-up inputs are not judged"
     assert prepared.sample()["x"].shape == (1, 6)
     assert job(recipe="fp32").calibration.digest() == prepared.calibration.digest()
     assert job(recipe="fp32", seed=1).calibration.digest() != prepared.calibration.digest()
@@ -153,6 +156,51 @@ def test_a_hundredth_of_a_point_is_warned_about() -> None:
     warnings = job(data=X, labels=LABELS, max_drop=0.01).warnings
     assert any("point" in w for w in warnings), warnings
     assert job(data=X, labels=LABELS, max_drop=1.0).warnings == []
+
+
+def test_faults_of_samples_and_labels_come_together() -> None:
+    same = np.ones((40, 6), np.float32)
+    with pytest.raises(DataError) as caught:
+        job(data=same, labels=LABELS + 1, metric="top1")
+    assert "identical" in str(caught.value)
+    assert "start at 1; use labels - 1" in str(caught.value)
+    assert len(caught.value.details["faults"]) == 2
+    assert len(job(data=same, recipe="fp32").calibration) == 32, "nothing is calibrated there"
+
+
+def test_a_hundred_alike_and_one_other_are_warned_about() -> None:
+    rows = np.repeat(X[:10], 6, axis=0)
+    (warning,) = [w for w in job(data=rows, evaluation=X[10:]).warnings if "repeat" in w]
+    assert warning.startswith("50 of 60 calibration samples (83 %) repeat others")
+
+
+def test_few_samples_are_warned_about() -> None:
+    assert any("only 20 samples calibrate" in w for w in job(data=X, subset_size=20).warnings)
+    assert any("only 1 sample calibrates" in w for w in job(data=X[:1]).warnings)
+    assert not any("calibrate" in w for w in job(data=X).warnings)
+    assert job(data=X[:9], recipe="fp32").warnings == []
+
+
+def test_samples_in_both_sets_are_counted() -> None:
+    same = job(data=X, evaluation=X.copy()).warnings
+    assert any(w.startswith("the same 40 samples calibrate and evaluate") for w in same), same
+    assert any(w.startswith("the same 9 samples") for w in job(data=X[:9]).warnings)
+    some = job(data=X, evaluation=np.concatenate([X[3:10], X[20:] + 1])).warnings
+    assert any("7 of 40 calibration samples are also evaluation samples" in w for w in some), some
+    assert any("take them out of -d or of -e" in w for w in some)
+    doubled = job(data=np.concatenate([X, X[:8]])).warnings
+    assert any("8 of 38" in w and "doubled in the file" in w for w in doubled), doubled
+    assert job(data=X, evaluation=X + 1).warnings == []
+
+
+def test_a_file_sorted_by_class_is_warned_about() -> None:
+    warnings = job(data=X, labels=np.maximum(0, np.arange(40) // 8 - 1)).warnings
+    assert any("shuffle the samples" in w for w in warnings), warnings
+    assert any("all 8 labels are class 3" in w for w in warnings), warnings
+
+
+def test_a_program_evaluates_on_its_own_samples() -> None:
+    assert job(data=X, evaluation=lambda run: 1.0).warnings == []
 
 
 def test_live_samples_are_taken_as_they_are() -> None:
