@@ -15,6 +15,7 @@ EXAMPLE = """\
 Examples:
   edgebm compress model.onnx -d samples.npz -o model.edgebm
   edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
+  edgebm compress model.onnx -r w8
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
 """
 
@@ -42,7 +43,8 @@ Examples:
     "-d",
     "--data",
     metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples to calibrate on.",
+    help=".npz file, folder or module:function with the samples to calibrate on. Without, "
+    "steps of the recipe that need some are left out.",
 )
 @click.option(
     "-e",
@@ -142,6 +144,8 @@ def command(
         )
     for sentence in result.report["warnings"]:
         click.echo(f"warning: {sentence}", err=True)
+    for sentence in result.report["notes"]:
+        click.echo(f"note: {sentence}", err=True)
     if as_json:
         emit_json({"path": result.path, **result.report})
     else:
