@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import outputs, random_model, sqnr_db
-from tiny_models import IMAGES, QUICK, RNG, cnn
+from graphs import outputs, sqnr_db
+from tiny_models import IMAGES, QUICK, RNG, cnn, transformer
 
 import edgebm
 from edgebm.errors import DataError, UsageError
@@ -22,28 +22,8 @@ IDS = RNG.integers(0, 200, (24, 12))
 
 
 def encoder() -> Model:
-    """Wide enough for blocks of 32: 64 channels, 128 hidden."""
-    return random_model(
-        """g (int64[1,seq] ids) => (float[1,seq,64] states) {
-          e = Gather(table, ids)
-          n = LayerNormalization<axis=-1>(e, gain, shift)
-          q = MatMul(n, wq)
-          k = MatMul(n, wk)
-          v = MatMul(n, wv)
-          t = Transpose<perm=[0,2,1]>(k)
-          a = MatMul(q, t)
-          p = Softmax<axis=-1>(a)
-          h = MatMul(p, v)
-          o = MatMul(h, wo)
-          r = Add(o, e)
-          u = MatMul(r, w1)
-          g = Relu(u)
-          d = MatMul(g, w2)
-          states = Add(d, r)
-        }""",
-        table=(200, 64), gain=(64,), shift=(64,), wq=(64, 64), wk=(64, 64), wv=(64, 64),
-        wo=(64, 64), w1=(64, 128), w2=(128, 64),
-    )  # fmt: skip
+    """Wide enough for blocks of 32."""
+    return transformer(64)
 
 
 def by_id(report: Any) -> dict[str, Any]:
