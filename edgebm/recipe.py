@@ -44,6 +44,12 @@ class Recipe:
             raise ValueError("precisions lists a precision twice")
         if "f32" not in self.precisions:
             raise ValueError("precisions needs f32: the float model is what all are compared with")
+        kinds = {step.kind for step in self.steps}
+        if {"quantize_weights_only", "quantize_activations"} <= kinds:
+            raise ValueError(
+                "steps has quantize_weights_only and quantize_activations: integers are either "
+                "multiplied in float or with integers; beside the latter use quantize_weights"
+            )
 
     @property
     def needs_samples(self) -> bool:

@@ -35,9 +35,9 @@ def cnn() -> Model:
     )  # fmt: skip
 
 
-def transformer() -> Model:
-    return random_model(
-        """g (int64[1,seq] ids) => (float[1,seq,32] states) {
+def transformer(width: int = 32) -> Model:
+    """One block of attention; its hidden layer is twice as wide."""
+    text = """g (int64[1,seq] ids) => (float[1,seq,WIDTH] states) {
           e = Gather(table, ids)
           n = LayerNormalization<axis=-1>(e, gain, shift)
           q = MatMul(n, wq)
@@ -53,9 +53,12 @@ def transformer() -> Model:
           g = Relu(u)
           d = MatMul(g, w2)
           states = Add(d, r)
-        }""",
-        table=(200, 32), gain=(32,), shift=(32,), wq=(32, 32), wk=(32, 32), wv=(32, 32),
-        wo=(32, 32), w1=(32, 64), w2=(64, 32),
+        }"""
+    square = (width, width)
+    return random_model(
+        text.replace("WIDTH", str(width)),
+        table=(200, width), gain=(width,), shift=(width,), wq=square, wk=square, wv=square,
+        wo=square, w1=(width, 2 * width), w2=(2 * width, width),
     )  # fmt: skip
 
 

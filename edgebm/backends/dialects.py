@@ -40,8 +40,9 @@ class Dialect:
     `requantize_carried` says whether a carrier needs Q/DQ on both sides. `int32_bias` says
     whether a bias must be an integer for the kernel to be taken. `attention` says whether
     products of two activations are quantized, `stacked_weights` whether a MatMul by a constant
-    stack of matrices is, `grouped_adds` whether an Add behind a grouped Conv is. `grid` holds
-    the bits that its kernels take.
+    stack of matrices is, `grouped_adds` whether an Add behind a grouped Conv is.
+    `free_transposed` says whether a ConvTranspose may have groups, and inputs below zero. `grid`
+    holds the bits that its kernels take.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dialect:
     attention: bool = False
     stacked_weights: bool = True
     grouped_adds: bool = True
+    free_transposed: bool = True
     grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:
@@ -86,6 +88,8 @@ OPENVINO_CPU = Dialect(
     joins=frozenset({"Add", "Concat", "AveragePool", "GlobalAveragePool"}),
     # Fused into the convolution it ends the process: illegal instruction, 2026.4 on AVX2.
     grouped_adds=False,
+    # It would round their inputs, and compute them in float all the same (2026.4).
+    free_transposed=False,
 )
 _CPU = {d.runtime: d for d in (ONNXRUNTIME_CPU, OPENVINO_CPU)}
 

@@ -48,9 +48,9 @@ def build_dynamic(lowered: Model) -> tuple[dict[str, bytes], int]:
     return {MODEL: fused.to_bytes()}, count
 
 
-def build_packed(stored: Model) -> tuple[dict[str, bytes], int]:
+def build_packed(stored: Model, *, wide: bool) -> tuple[dict[str, bytes], int]:
     """Products unpack blocks of integer weights while they multiply; the files, and how many."""
-    packed, count = pack_products(stored)
+    packed, count = pack_products(stored, wide=wide)
     return {MODEL: packed.to_bytes()}, count
 
 

@@ -27,25 +27,28 @@ from edgebm.ir.edit import (
 from edgebm.ir.model import Model
 
 _DOMAIN = "com.microsoft"
-_LEVEL = 4  # inputs may be rounded to 8 bits per block: exact enough, and the fast kernel
+# What its kernels may do to the inputs: round them to 8 bits per block (fast), or nothing.
+_ROUNDED, _EXACT = 4, 1
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 256, 16
 _FOUR_BITS = (ir.DataType.INT4, ir.DataType.UINT4)
 _SIGNED = (ir.DataType.INT4, ir.DataType.INT8)
 
 
-def pack_products(stored: Model) -> tuple[Model, int]:
+def pack_products(stored: Model, *, wide: bool = True) -> tuple[Model, int]:
     """Replace products with constant integer matrices by `MatMulNBits`.
 
     Args:
         stored: a graph with weights behind DequantizeLinear, as `store_weights` writes it; it is
             not changed.
+        wide: the CPU adds products of two 8-bit numbers without overflow. Without, inputs of
+            8-bit weights stay float; those of 4-bit weights are rounded to 8 bits all the same.
 
     Returns:
         The new graph and how many products were replaced. Those whose input channels no block
         of 16 divides are left as they were.
     """
     out = stored.clone()
-    count = sum(_pack(node) for node in list(out.nodes("MatMul", "Gemm")))
+    count = sum(_pack(node, wide=wide) for node in list(out.nodes("MatMul", "Gemm")))
     if count:
         out.graph.opset_imports[_DOMAIN] = 1
         remove_dead(out.graph.graph)
@@ -63,7 +66,7 @@ class _Matrix:
     size: int
 
 
-def _pack(node: ir.Node) -> bool:
+def _pack(node: ir.Node, *, wide: bool) -> bool:
     """Replace one product; False where it is none that the operator computes."""
     matrix = _matrix(node)
     if matrix is None or not _is_plain(node):
@@ -87,7 +90,7 @@ def _pack(node: ir.Node) -> bool:
         args.pop()
     attributes: dict[str, Attribute] = {
         "K": channels, "N": outputs, "bits": matrix.bits, "block_size": matrix.size,
-        "accuracy_level": _LEVEL,
+        "accuracy_level": _ROUNDED if wide or matrix.bits == 4 else _EXACT,
     }  # fmt: skip
     _replace(node, args, attributes)
     return True

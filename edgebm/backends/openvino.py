@@ -13,6 +13,10 @@ from edgebm.runtime.engines import import_vendor
 ov = import_vendor("openvino")  # and not its reports over the network
 
 XML, BIN = "model.xml", "model.bin"
+# Where weights are integers and a CPU can, OpenVINO rounds the inputs of products to 8 bits, by
+# groups of 32, unless it is told not to.
+EXACT_INPUTS = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+ROUNDED_INPUTS = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
 
 
 def build(lowered: Model) -> dict[str, bytes]:

@@ -121,7 +121,12 @@ class _Planner:
         stack = node.op_type == "MatMul" and weight is not None and weight.ndim > 2
         if stack and not self.dialect.stacked_weights:
             return f"{self.dialect.runtime} has no int8 kernel for a stack of constant matrices"
+        if self._is_bound(node) and node.attributes.get_int("group", 1) > 1:
+            return f"{self.dialect.runtime} has no int8 kernel for a ConvTranspose with groups"
         return ""
+
+    def _is_bound(self, node: ir.Node) -> bool:
+        return node.op_type == "ConvTranspose" and not self.dialect.free_transposed
 
     def _undecided(self, node: ir.Node, operands: list[int]) -> str:
         weight = quant_of(node.inputs[1])
@@ -131,7 +136,15 @@ class _Planner:
         if node.op_type in self.dialect.needs_output:
             needed.append(self._tail(node))
         missing = [name(v) for v in needed if range_of(v) is None]
-        return f"no range was calibrated for {', '.join(missing)}" if missing else ""
+        if missing:
+            return f"no range was calibrated for {', '.join(missing)}"
+        span = range_of(needed[0])
+        if self._is_bound(node) and span is not None and span.low < 0:
+            return (
+                f"{self.dialect.runtime} has an int8 kernel for a ConvTranspose only where its "
+                "input is never negative"
+            )
+        return ""
 
     def _joins(self, model: Model) -> set[ir.Node]:
         """Largest set of joins that have only integer neighbours on both sides."""

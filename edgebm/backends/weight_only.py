@@ -1,8 +1,10 @@
 """Store decided weights as integers behind DequantizeLinear; everything is computed in float.
 
 OpenVINO multiplies from the integers as they are (MatMul) or unpacks them when it compiles
-(the rest). ONNX Runtime unpacks them when it loads, if it is told not to look for Q/DQ
-patterns, or multiplies from blocks with an operator of its own (`onnxruntime_blocks.py`).
+(the rest); by its own choice it also rounds what they are multiplied with to 8 bits, which is
+a candidate of its own here and never a side effect. ONNX Runtime unpacks them when it loads, if
+it is told not to look for Q/DQ patterns, or multiplies from blocks with an operator of its own
+(`onnxruntime_blocks.py`).
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from edgebm.backends.qdq import lower
 from edgebm.ir.annotate import has_ranges, quant_of
 from edgebm.ir.edit import Attribute, add_const, add_node, const, name, remove_dead
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MATMULS, RECURRENT
+from edgebm.ir.traits import MATMULS, RECURRENT, weight_index
 from edgebm.quant.params import QuantParams, quantize
 
+_IGNORED = "it is on the ignored list"
 _OPSET = 21  # the first with blocks and with four bits
 _STORED = {
     (4, False): ir.DataType.UINT4,
@@ -50,14 +53,15 @@ def store_weights(model: Model, ignored: Ignored) -> Stored:
         ignored: `(node name, op type) -> bool`, true for nodes the user wants in float.
     """
     assert not has_ranges(model)  # those would ask for integer kernels
+    tables = [n for n in model.nodes("Gather") if weight_index(n) == 0 and quant_of(n.inputs[0])]
+    bits = {n.name or "?": 8 for n in tables if not ignored(n.name or "", n.op_type)}
+    reasons = {n.name or "?": _IGNORED for n in tables if ignored(n.name or "", n.op_type)}
     out, _ = lower(model, OPENVINO_CPU, ignored)  # without ranges: embedding tables only
-    bits: dict[str, int] = {}
-    reasons: dict[str, str] = {}
     floats: dict[ir.Value, ir.Value] = {}
     for node in list(out.nodes(*MATMULS, *RECURRENT)):
         label = node.name or "?"
         if ignored(node.name or "", node.op_type):
-            reasons[label] = "it is on the ignored list"
+            reasons[label] = _IGNORED
             continue
         for index in (1, 2) if node.op_type in RECURRENT else (1,):
             value = node.inputs[index]

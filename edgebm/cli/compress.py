@@ -20,6 +20,7 @@ EXAMPLE = """\
 Examples:
   edgebm compress model.onnx -d samples.npz -o model.edgebm
   edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
+  edgebm compress model.onnx -r w8
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
 \b
 What would be quantized, what not and why, and how long it takes; nothing is written:
@@ -50,7 +51,8 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     "-d",
     "--data",
     metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples to calibrate on.",
+    help=".npz file, folder or module:function with the samples to calibrate on. Without, "
+    "steps of the recipe that need some are left out.",
 )
 @click.option(
     "-e",
@@ -184,6 +186,8 @@ def command(
         click.echo(f"note: {sentence}", err=True)
     for sentence in result.report["warnings"]:
         click.echo(f"warning: {sentence}", err=True)
+    for sentence in result.report["notes"]:
+        click.echo(f"note: {sentence}", err=True)
     if as_json:
         emit_json({"path": result.path, **result.report})
     else:

@@ -29,6 +29,9 @@ class Gptq:
     collected in one sweep; memory grows with the width of the layers and not with the samples.
     Without samples this step is left out, and weights round to the nearest.
 
+    `damping` is added to the diagonal of the second moments, relative to its mean; `act_order`
+    rounds the input channels that carry most first.
+
     Source:
         Frantar et al. 2023, "GPTQ", arXiv:2210.17323, section 3.3 (algorithm 1).
     """
@@ -39,7 +42,7 @@ class Gptq:
     act_order: bool = True
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        groups = _groups(model)
+        groups = _groups(model, ctx)
         if not groups:
             ctx.skip(self, None, "no weight of a matrix product was decided on before")
             return model
@@ -76,17 +79,22 @@ class Gptq:
             )
         except ValueError as cause:
             raise PassError(str(cause), step=self.kind, node=first.name or "?") from cause
+        others = [node for node, _ in layers[1:]]
+        for node in others:
+            node.replace_input_with(1, None)  # so that the old array goes, and its name stays
         fresh = set_const(first, 1, rounded.T.copy() if flipped else rounded, suffix="rounded")
-        for node, _ in layers[1:]:
+        for node in others:
             node.replace_input_with(1, fresh)
         set_quant(fresh, params)
 
 
-def _groups(model: Model) -> dict[ir.Value, list[_Layer]]:
+def _groups(model: Model, ctx: Context) -> dict[ir.Value, list[_Layer]]:
     """Products with a decided matrix on the right, by that matrix."""
     groups: dict[ir.Value, list[_Layer]] = {}
     for node in model.nodes("MatMul", "Gemm"):
         read, value = node.inputs[0], node.inputs[1]
+        if ctx.is_ignored(node.name or "", node.op_type):
+            continue
         if weight_index(node) != 1 or activation_inputs(node) != [0] or quant_of(value) is None:
             continue
         weight = const(value)

@@ -64,7 +64,8 @@ class QuantizeWeightsOnly:
         value = node.inputs[index]
         assert value is not None
         params = self._blocks(node, weight) or symmetric_params(weight, bits=8, axis=axis)
-        if params.block_size is None and self.bits < 8:
+        if params.block_size is None and self.bits < 8 and index in (0, 1):
+            # Of the two weights of a recurrent layer the first speaks for both.
             ctx.skip(
                 self, node.name, f"8 bits in place of {self.bits}: {_why_eight(node, weight)}"
             )

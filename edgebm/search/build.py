@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends import openvino as openvino_backend
-from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
+from edgebm.backends.dialects import EXACT, Dialect, Grid, cpu_dialects
 from edgebm.backends.placement import Ignored, Placement, place
 from edgebm.backends.qdq import lower
 from edgebm.backends.weight_only import store_weights
@@ -88,7 +88,9 @@ def build_weight_only(
 
     Integers are unpacked to float when the model is loaded, or while it multiplies; on ONNX
     Runtime there is one of each, and one whose products take the range of their input at each
-    call where the weights are such that integer kernels take them.
+    call where the weights are such that integer kernels take them. On OpenVINO there is one
+    whose products read their inputs as they are, and where the CPU adds products of 8 bits
+    without overflow one that rounds them.
 
     Args:
         model: annotated, without ranges.
@@ -109,14 +111,13 @@ def build_weight_only(
         stored.reasons,
         stored.bits,
     )
-    if runtime != "onnxruntime":
-        try:
-            return [replace(plain, files=build[runtime](stored.model))]
-        except BackendFailed as error:
-            return [error]
+    wide = EXACT in grids
+    if runtime == "openvino":
+        share = _products(stored.model) / len(stored.bits)
+        return _weights_on_openvino(plain, build, rounded=wide and share >= _WORTH)
     plain = replace(plain, settings=onnxruntime_backend.UNPACK)
     built = [replace(plain, files=onnxruntime_backend.build_plain(stored.model))]
-    files, count = onnxruntime_backend.build_packed(stored.model)
+    files, count = onnxruntime_backend.build_packed(stored.model, wide=wide)
     if count >= _WORTH * len(stored.bits):
         built.append(replace(plain, kind=f"{plain.kind}-packed", files=files))
     dynamic = _dynamic_without_ranges(model, grids, ignored)
@@ -130,6 +131,32 @@ def build_promises(
     built = build_integer(model, runtime, grids, ignored, build)
     artifacts = [artifact for artifact in built if isinstance(artifact, Artifact)]
     return [replace(a, promise=True) for a in artifacts if a.kind != DYNAMIC]
+
+
+def _weights_on_openvino(
+    plain: Artifact, build: Builders, *, rounded: bool
+) -> list[Artifact | BackendFailed]:
+    try:
+        plain = replace(
+            plain,
+            files=build["openvino"](plain.lowered),
+            settings=openvino_backend.EXACT_INPUTS,
+        )
+    except BackendFailed as error:
+        return [error]
+    if not rounded:
+        return [plain]
+    settings = openvino_backend.ROUNDED_INPUTS
+    return [plain, replace(plain, kind=f"{plain.kind}-rounded", settings=settings)]
+
+
+def _products(stored: Model) -> int:
+    """How many products read integers of their own."""
+    return sum(
+        (before := node.inputs[1].producer()) is not None  # type: ignore[union-attr]
+        and before.op_type == "DequantizeLinear"
+        for node in stored.nodes("MatMul", "Gemm")
+    )
 
 
 def _dynamic_without_ranges(

@@ -24,8 +24,9 @@ class Artifact:
     """One built model file set.
 
     `kind` is "float", the name of an integer placement ("int8", "int8+attention",
-    "int8-dynamic"), or of a way to keep weights as integers that are multiplied in float ("w8",
-    "w4", "w8-packed", "w4-packed").
+    "int8-dynamic"), or of a way to keep weights as integers ("w8", "w4": multiplied in float;
+    "w4-packed" on ONNX Runtime and "w4-rounded" on OpenVINO: what they are multiplied with is
+    rounded to 8 bits, block by block, at each call).
     `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
     each other computing node why it was not. `lowered` is the graph the files were built from.
     `weight_bits` has the bits of nodes whose weights alone are integers. `settings` are options

@@ -163,7 +163,9 @@ class Chooser:
         for other in ranked:
             if other.status:
                 continue
-            if self._by_size and _size(other) > _ABOUT * _size(chosen):
+            if self._by_size and (
+                _size(other) > _ABOUT * _size(chosen) or _p50(other) < _p50(chosen)
+            ):
                 other.status = "larger"
                 other.why = f"{_size(other) / _size(chosen):.2f} times the chosen one's size"
                 continue

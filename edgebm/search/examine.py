@@ -8,6 +8,7 @@ from typing import Any
 from edgebm.backends.dialects import cpu_dialects
 from edgebm.backends.placement import Placement
 from edgebm.backends.qdq import lower
+from edgebm.errors import UsageError
 from edgebm.exec.compare import layer_sqnr_db
 from edgebm.ir.model import Model
 from edgebm.search.analysis import Known, analysis_dict
@@ -33,6 +34,11 @@ def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
     Raises:
         EdgebmError: see `edgebm.errors`.
     """
+    if any(step.kind == "quantize_weights_only" for step in job.recipe.steps):
+        raise UsageError(
+            f"the recipe {job.recipe.name} quantizes weights alone; analyzed is static INT8 only",
+            hint=f"'edgebm compress -r {job.recipe.name}' reports the SQNR of every layer",
+        )
     search = Search(job, target, progress)
     decided = search.passes()
     dialect = cpu_dialects(target.runtimes[0], search.grids(decided)[0])[0]

@@ -13,7 +13,7 @@ from edgebm.ir.indices import index_limits
 from edgebm.ir.model import Model
 from edgebm.search.candidates import Face
 from edgebm.search.shapes import ShapeLists, is_free, static_shapes
-from edgebm.spec import Shapes, TensorSpec
+from edgebm.spec import Dim, Shapes, TensorSpec
 
 _COUNT = 8
 
@@ -24,7 +24,8 @@ def made_up_samples(
     """Inputs that the model accepts.
 
     Floats are normal, row numbers of a table are any of its rows, inputs with "mask" in their
-    name are ones, and other integers zeros.
+    name are ones, and other integers zeros. A free first axis that no shape settles is taken
+    for the batch, and has size 1.
 
     Args:
         model: canonical; tells which inputs are row numbers.
@@ -51,13 +52,25 @@ def _shapes(face: Face, listed: ShapeLists, like: Samples | None) -> Shapes:
         return {name: array.shape for name, array in next(iter(like.feeds(0, 1))).items()}
     if is_free(face) and listed:
         return static_shapes(face, listed, {})[0]
-    if is_free(face):
-        free = [str(spec) for spec in face.inputs if any(isinstance(d, str) for d in spec.shape)]
+    batch = {spec.shape[0] for spec in face.inputs if spec.shape}
+    sizes = {dim: 1 for dim in batch if isinstance(dim, str)}
+    free = [spec for spec in face.inputs if any(_is_unknown(dim, sizes) for dim in spec.shape)]
+    if free:
+        example = "x".join(str(sizes.get(str(d), 64) if isinstance(d, str) else d)
+                           for d in free[0].shape)  # fmt: skip
         raise DataError(
-            f"without samples the sizes of free axes are not known: {'; '.join(free)}",
-            hint="give samples with -d, one is enough to measure with; or sizes with --shapes",
+            f"without samples the sizes of free axes are not known: {'; '.join(map(str, free))}",
+            hint="give samples with -d, one is enough to measure with; or sizes with --shapes, "
+            f"such as --shapes {free[0].name}:{example}",
         )
-    return {spec.name: tuple(int(dim) for dim in spec.shape) for spec in face.inputs}
+    return {
+        spec.name: tuple(sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape)
+        for spec in face.inputs
+    }
+
+
+def _is_unknown(dim: Dim, sizes: Mapping[str, int]) -> bool:
+    return isinstance(dim, str) and dim not in sizes
 
 
 def _array(

@@ -51,11 +51,6 @@ IN_EVERY_GRID = frozenset({"conv 2d", "two gemms", "attention"})
 
 # (case, runtime) -> why the engine falls short of what the case says.
 KNOWN_FAILURES: dict[tuple[str, str], str] = {}
-if OVERFLOWS:
-    KNOWN_FAILURES |= {
-        (label, "openvino"): "without VNNI OpenVINO runs transposed convolutions in f32"
-        for label in ("transposed", "transposed, grouped")
-    }
 
 
 @dataclass(frozen=True)
@@ -132,6 +127,22 @@ def test_integers_run_and_keep_the_signal(label: str, runtime: str, grid: Grid) 
     assert ran.engine_db >= EQUAL_DB
     assert ran.sqnr_db >= (ATTENTION_DB if CASES[label].attention else LEAST_DB)
     assert ran.layers.get("int8", 0) >= CASES[label].int8[runtime]
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        ("transposed, of negative values", "only where its input is never negative"),
+        ("transposed, grouped", "no int8 kernel for a ConvTranspose with groups"),
+    ],
+)
+def test_a_transposed_convolution_that_would_run_in_float_is_not_rounded(
+    label: str, why: str
+) -> None:
+    ran = run_case(CASES[label], "openvino", GRIDS[0])
+    assert why in ran.plan.reasons["ConvTranspose_0"]
+    assert ran.plan.points == {}
+    assert ran.sqnr_db >= EQUAL_DB
 
 
 @pytest.mark.parametrize("label", [k for k in CASES if k.startswith(("gemm", "two", "matmul"))])

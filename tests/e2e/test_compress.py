@@ -204,7 +204,10 @@ def test_other_float_types_are_not_quantized(kind: str, dtype: type, tmp_path: P
         u=RNG.normal(size=(8, 4)).astype(dtype),
     )
     result = edgebm.compress(model, data=X.astype(dtype), out=tmp_path / "m.edgebm", **QUICK)
-    assert [c["precision"] for c in result.report["candidates"]] == ["f32", "f32"]
+    found = {(c["runtime"], c["precision"]) for c in result.report["candidates"]}
+    floats = {("openvino", "f32"), ("onnxruntime", "f32")}
+    # bf16 is a float precision too, of processors that have it.
+    assert floats <= found <= floats | {("openvino", "bf16")}
     assert any(
         skip["reason"].startswith(f"the weight is {np.dtype(dtype).name}")
         for skip in result.report["skips"]

@@ -101,7 +101,8 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "transposed_conv": (
         """g (float[1,4,4,4] x) => (float[1,4,8,8] y) {
           [c] h = Conv<pads=[1,1,1,1]>(x, w1)
-          [up] u = ConvTranspose<strides=[2,2]>(h, w2, b2)
+          [a] g = Relu(h)
+          [up] u = ConvTranspose<strides=[2,2]>(g, w2, b2)
           [r] y = Relu(u)
         }""",
         {"w1": (4, 4, 3, 3), "w2": (4, 4, 2, 2), "b2": (4,)},

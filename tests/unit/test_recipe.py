@@ -28,20 +28,38 @@ def faults(tmp_path: Path, text: str | bytes) -> tuple[tuple[int, str, str], ...
 
 
 def test_recipes_that_come_along() -> None:
-    assert list_recipes() == ["fp32", "int8"]
+    assert list_recipes() == ["fp32", "int8", "int8-accurate", "w4", "w8"]
     int8, fp32 = load_recipe("int8"), load_recipe("fp32")
     kinds = [step.kind for step in int8.steps]
     assert kinds == [
         "fold_batchnorm",
+        "equalize_channels",
         "smooth_activations",
         "quantize_weights",
         "quantize_activations",
+        "correct_bias",
     ]
     assert int8.precisions == ("f32", "bf16")
     assert int8.subset_size == 300
     assert fp32.steps == ()
     assert fp32.precisions == ("f32",)
     assert (int8.name, fp32.name) == ("int8", "fp32")
+
+
+@pytest.mark.parametrize(("name", "bits", "last"), [("w8", 8, "quantize_weights_only"),
+                                                   ("w4", 4, "gptq")])  # fmt: skip
+def test_recipes_for_weights_alone_prefer_small_files(name: str, bits: int, last: str) -> None:
+    recipe = load_recipe(name)
+    assert [step.kind for step in recipe.steps][:2] == ["fold_batchnorm", "quantize_weights_only"]
+    assert recipe.steps[-1].kind == last
+    assert getattr(recipe.steps[1], "bits") == bits  # noqa: B009 - one kind of several
+    assert recipe.prefer == "size"
+    assert load_recipe("int8").prefer == "latency"
+
+
+def test_weights_alone_and_activations_contradict_each_other(tmp_path: Path) -> None:
+    text = INT8.replace("kind: quantize_weights\n", "kind: quantize_weights_only\n")
+    assert "quantize_weights_only and quantize_activations" in faults(tmp_path, text)[0][2]
 
 
 def test_own_recipe_is_named_by_its_file_and_turns_into_json(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ _PRECISIONS = {
     "u4": "int4",
 }  # fmt: skip
 
+_FLOATS = ("f32", "f16", "bf16")
 
 # By process: what a forked child got from its parent is not fit for use.
 _CORES: dict[int, Any] = {}
@@ -89,7 +90,14 @@ class OpenVinoEngine:
         for node in compiled.get_runtime_model().get_ops():
             info = node.get_rt_info()
             kind, precision = _info(info, "layerType"), _info(info, "runtimePrecision")
-            if kind not in _NOT_LAYERS and precision in _PRECISIONS:
+            if kind in _NOT_LAYERS or precision not in _PRECISIONS:
+                continue
+            if kind == "Subgraph" and (inside := _integer_products(node)):
+                counts["int8"] += inside
+            elif kind == "Subgraph" and _info(info, "outputPrecisions") in _FLOATS:
+                # Elementwise, and shown with what it reads: it unpacks integers.
+                counts[_info(info, "outputPrecisions")] += 1
+            else:
                 counts[_computed_in(precision, _info(info, "primitiveType"))] += 1
         return dict(sorted(counts.items()))
 
@@ -265,6 +273,20 @@ def _computed_in(precision: str, primitive: str) -> str:
     label = _PRECISIONS[precision]
     unpacks = label == "int4" or primitive.endswith(("_f32", "_f16", "_bf16"))
     return f"{label} weights" if unpacks and label in ("int8", "int4") else label
+
+
+def _integer_products(subgraph: Any) -> int:
+    """Products in a fused chain of layers, by the int8 matrices that it reads.
+
+    A chain shows the precision of its outer ends, which is f32 where integers are inside.
+    """
+    sources = [port.get_source_output().get_node() for port in subgraph.inputs()]
+    return sum(
+        _info(source.get_rt_info(), "layerType") == "Const"
+        and _info(source.get_rt_info(), "runtimePrecision") == "i8"
+        and len(source.get_output_partial_shape(0)) > 1
+        for source in sources
+    )
 
 
 def _info(info: Any, key: str) -> str:

@@ -16,8 +16,10 @@ from edgebm.passes.base import Context, Pass
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.driver import run_passes
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
+from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
+from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
@@ -27,9 +29,11 @@ BOUNDS = {
     SmoothActivations: 1e-5,
     QuantizeWeights: 0.0,
     QuantizeActivations: 0.0,
+    QuantizeWeightsOnly: 0.0,
+    Gptq: 0.0,  # nothing was decided before it here; what it does then is in its own tests
 }
 # Smoothing what was smoothed may move a little more.
-IDEMPOTENT = {FoldBatchNorm, QuantizeWeights, QuantizeActivations}
+IDEMPOTENT = {FoldBatchNorm, QuantizeWeights, QuantizeActivations, QuantizeWeightsOnly, Gptq}
 
 GRAPHS = {
     "cnn": (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from graphs import random_model
@@ -13,6 +13,7 @@ from edgebm.errors import BackendFailed
 from edgebm.search.candidates import Artifact, Candidate, enumerate_candidates
 from edgebm.search.choose import Choice, Chooser, Limits
 from edgebm.search.judge import Score
+from edgebm.search.promise import promise_note
 from edgebm.search.race import P99_CALLS, Measurement
 from edgebm.spec import EngineConfig
 
@@ -63,6 +64,7 @@ class World:
 
     entries: Sequence[tuple[Candidate, Measurement, float]]
     limits: Limits = field(default_factory=Limits)
+    prefer: str = "latency"
     scored: list[str] = field(default_factory=list)
     earned: list[str] = field(default_factory=list)
 
@@ -77,7 +79,13 @@ class World:
                 raise BackendFailed("no kernel for this sample")
             return Score(values[each.answers_id], Agreement({}, 1))
 
-        chooser = Chooser(Fixed(), self.limits, score, self.earned.append)  # type: ignore[arg-type]
+        chooser = Chooser(
+            Fixed(),  # type: ignore[arg-type]
+            self.limits,
+            score,
+            self.earned.append,
+            self.prefer,
+        )
         return chooser.choose(
             [c for c, _, _ in self.entries], {c.id: m for c, m, _ in self.entries}
         )
@@ -355,3 +363,60 @@ def test_without_any_score_limits_are_still_judged() -> None:
     choice = world.choose()
     assert choice.chosen.candidate is FLOAT
     assert "over max_size_mb" in choice.missed[0]
+
+
+def test_where_small_is_preferred_the_smallest_accurate_one_wins() -> None:
+    small, crude = candidate("w8", kb=110), candidate("w4", kb=60)
+    world = World(
+        [(FLOAT, timed(1.0), 90.0), (small, timed(3.0), 89.5), (crude, timed(2.0), 70.0)],
+        prefer="size",
+    )
+    choice = world.choose()
+    assert choice.chosen.candidate is small
+    assert choice.chosen.why == "the smallest that keeps every limit"
+    assert statuses(choice) == {FLOAT.id: "larger", small.id: "chosen", crude.id: "inaccurate"}
+    whys = {o.candidate.id: o.why for o in choice.outcomes}
+    assert whys[FLOAT.id] == "3.64 times the chosen one's size"
+
+
+def test_of_about_the_same_size_the_fastest_wins() -> None:
+    first, second = candidate("w4", kb=60), candidate("w4", runtime="onnxruntime", kb=65)
+    third = candidate("w4-packed", runtime="onnxruntime", kb=67)
+    world = World(
+        [
+            (FLOAT, timed(1.0), 90.0),
+            (first, timed(3.0), 90.0),
+            (second, timed(2.0), 90.0),
+            (third, timed(1.5), 90.0),
+        ],
+        prefer="size",
+    )
+    choice = world.choose()
+    assert choice.chosen.candidate is second, "within a tenth; the third is beyond that"
+    assert statuses(choice)[first.id] == "slower"
+    assert statuses(choice)[third.id] == "larger"
+
+
+def test_a_promise_is_timed_and_never_taken() -> None:
+    promised = candidate("int8")
+    promised = replace(promised, artifact=replace(promised.artifact, promise=True))
+    world = World([(FLOAT, timed(4.0), 90.0), (promised, timed(1.0), 90.0)])
+    choice = world.choose()
+    assert choice.chosen.candidate is FLOAT
+    assert statuses(choice)[promised.id] == "needs_samples"
+    assert world.scored == [FLOAT.answers_id]
+    assert "needs samples (-d)" in choice.outcomes[1].why
+    assert promise_note(choice) == (
+        "with samples (-d), static INT8 could run in 1 ms (openvino/int8/t1), "
+        "4.0 times as fast as what was chosen"
+    )
+
+
+def test_a_promise_that_gains_nothing_says_that() -> None:
+    promised = candidate("int8")
+    promised = replace(promised, artifact=replace(promised.artifact, promise=True))
+    choice = World([(FLOAT, timed(1.0), 90.0), (promised, timed(1.5), 90.0)]).choose()
+    assert promise_note(choice) == (
+        "with samples (-d), static INT8 would be no faster: 1.5 ms (openvino/int8/t1)"
+    )
+    assert promise_note(World([(FLOAT, timed(1.0), 90.0)]).choose()) == ""

@@ -86,18 +86,50 @@ def test_a_metric_beside_a_program() -> None:
         job(data=X, labels=LABELS, metric="top1", evaluation=lambda run: 1.0)
 
 
-def test_steps_that_need_samples_are_left_out_without_any() -> None:
+def test_int8_without_samples_leaves_out_what_needs_some_and_says_so() -> None:
     prepared = job()
-    lost = [skip.step for skip in prepared.left_out]
-    assert "quantize_activations" in lost
-    assert [step.kind for step in prepared.steps if step.needs_samples] == []
-    assert f"left out: {', '.join(lost)}" in prepared.warnings[0]
+    assert prepared.made_up
+    assert [step.kind for step in prepared.steps] == ["fold_batchnorm", "quantize_weights"]
+    assert [(skip.step, skip.reason) for skip in prepared.left_out] == [
+        ("smooth_activations", "it needs samples (-d)"),
+        ("quantize_activations", "it needs samples (-d)"),
+    ]
+    assert prepared.warnings == [
+        "no samples were given with -d; left out: smooth_activations, quantize_activations; "
+        "speed and agreement with the float model are measured on made-up inputs"
+    ]
+
+
+def test_int8_with_samples_takes_every_step() -> None:
+    prepared = job(data=X)
+    assert not prepared.made_up
+    assert prepared.steps == load_recipe("int8").steps
+    assert prepared.left_out == ()
+    assert prepared.warnings == []
+
+
+def test_samples_to_evaluate_on_alone_calibrate_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "eval.npz"
+    np.savez(path, x=X, labels=LABELS)
+    prepared = job(evaluation=str(path))
+    assert prepared.made_up
+    assert len(prepared.evaluation) == 40
+    assert isinstance(judge(prepared), MetricJudge)
+    assert prepared.warnings == [
+        "no samples were given with -d; left out: smooth_activations, quantize_activations"
+    ]
+
+
+def test_a_program_alone_is_timed_on_made_up_inputs() -> None:
+    prepared = job(evaluation=lambda run: 1.0)
+    assert prepared.warnings[0].endswith("speed is measured on made-up inputs")
 
 
 def test_float_without_samples_makes_some_up_and_says_so() -> None:
     prepared = job(recipe="fp32")
     assert "made-up inputs" in prepared.warnings[0]
     assert len(prepared.warnings) == 1, "made-up inputs are not judged"
+    assert "left out" not in prepared.warnings[0]
     assert prepared.sample()["x"].shape == (1, 6)
     assert job(recipe="fp32").calibration.digest() == prepared.calibration.digest()
     assert job(recipe="fp32", seed=1).calibration.digest() != prepared.calibration.digest()
