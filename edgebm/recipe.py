@@ -16,12 +16,26 @@ from edgebm.yaml_file import YamlKind
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Repair:
+    """How long to look for the fewest layers whose integers harm the outputs.
+
+    `tries` sets of layers are built and scored at most.
+    """
+
+    tries: Annotated[int, Field(ge=1)] = 8
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """What to do with a model.
 
     `steps` run in this order. `precisions` are those in which layers that stay float may
     run; the target must have them too. `prefer` says which of those that keep the limits wins:
     the fastest, or the smallest (within a tenth of the smallest size the fastest).
+    `accuracy` says what is asked for where the user sets no limit (`search/judge.py`): "strict"
+    allows no loss that chance does not explain. `repair` lifts layers that harm the outputs to
+    float where integers alone are not accurate enough; None leaves that. `explain` puts the
+    blame of every layer in the report even if nothing had to be repaired.
     `subset_size` is how many samples calibrate. `preprocess` says how images become arrays.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
@@ -36,6 +50,9 @@ class Recipe:
         "bf16",
     )
     prefer: Literal["latency", "size"] = "latency"
+    accuracy: Literal["default", "strict"] = "default"
+    repair: Repair | None = None
+    explain: bool = False
     subset_size: Annotated[int, Field(ge=1)] = 300
     preprocess: Preprocess | None = None
 

@@ -12,9 +12,32 @@ from numpy.typing import NDArray
 from edgebm.data.batch import Feeds
 from edgebm.data.scores import SQNR_LIMIT, decibels
 
-FLOOR_SQNR_DB = 20.0
-FLOOR_TOP1 = 0.97
-FLOOR_COSINE = 0.99
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What every output keeps against the float model.
+
+    `sqnr_db` in dB; for [N, C] outputs a `top1` agreement or a mean `cosine` similarity is enough,
+    where they are not None; of integers and booleans a share of `equal` elements.
+    """
+
+    sqnr_db: float
+    top1: float | None
+    cosine: float | None
+    equal: float
+
+    def __str__(self) -> str:
+        text = f"every output keeps {self.sqnr_db:g} dB SQNR against the float model"
+        if self.top1 is None or self.cosine is None:
+            return text
+        return (
+            f"{text}; for [N, C] outputs top-1 agreement of {self.top1:g} or mean cosine "
+            f"similarity of {self.cosine:g} is enough"
+        )
+
+
+FLOOR = Floor(20.0, 0.97, 0.99, 0.97)
+STRICT_FLOOR = Floor(30.0, None, None, 0.999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +56,16 @@ class OutputAgreement:
     equal: float | None = None
     fault: str = ""
 
-    @property
-    def meets_floor(self) -> bool:
-        """20 dB; for [N, C] outputs top-1 0.97 or cosine 0.99 is enough; integers 0.97 equal."""
+    def meets(self, floor: Floor) -> bool:
+        """Whether the output keeps `floor`."""
         if self.fault:
             return False
         if self.equal is not None:
-            return self.equal >= FLOOR_TOP1
-        enough = self.sqnr_db >= FLOOR_SQNR_DB
-        enough = enough or (self.top1 is not None and self.top1 >= FLOOR_TOP1)
-        return enough or (self.cosine is not None and self.cosine >= FLOOR_COSINE)
+            return self.equal >= floor.equal
+        pairs = ((self.top1, floor.top1), (self.cosine, floor.cosine))
+        return self.sqnr_db >= floor.sqnr_db or any(
+            value is not None and least is not None and value >= least for value, least in pairs
+        )
 
     def __str__(self) -> str:
         if self.fault:
@@ -92,23 +115,14 @@ def agreement(reference: Iterable[Feeds], got: Iterable[Feeds]) -> Agreement:
     return Agreement({name: each.result() for name, each in sums.items()}, count)
 
 
-def meets_floor(result: Agreement) -> tuple[bool, str]:
+def meets_floor(result: Agreement, floor: Floor = FLOOR) -> tuple[bool, str]:
     """Whether every output keeps the quality floor, and a sentence that says so."""
-    low = {name: o for name, o in result.outputs.items() if not o.meets_floor}
+    low = {name: o for name, o in result.outputs.items() if not o.meets(floor)}
     if not low:
         listed = "; ".join(f"'{name}' {o}" for name, o in result.outputs.items())
         return True, f"agrees with the float model on {result.samples} samples: {listed}"
     listed = "; ".join(f"'{name}' {o}" for name, o in low.items())
     return False, f"differs too much from the float model on {result.samples} samples: {listed}"
-
-
-def floor_sentence() -> str:
-    """The floor in words, for reports."""
-    return (
-        f"without labels every output keeps {FLOOR_SQNR_DB:g} dB SQNR against the float model; "
-        f"for [N, C] outputs top-1 agreement of {FLOOR_TOP1:g} or mean cosine similarity of "
-        f"{FLOOR_COSINE:g} is enough"
-    )
 
 
 def sqnr_db(reference: NDArray[Any], got: NDArray[Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
@@ -79,6 +80,36 @@ def build_integer(
     if runtime == "onnxruntime":
         built += _dynamic(model, grids, ignored, cpu_dialects(runtime)[0], share=_WORTH)
     return built
+
+
+def build_lifted(
+    model: Model, base: Artifact, floats: AbstractSet[str], kind: str, ignored: Ignored
+) -> Artifact:
+    """The same placement as `base`, but for the nodes `floats`, which compute in float.
+
+    Args:
+        model: the annotated model that `base` was made from.
+        base: an artifact of `build_integer` with ranges.
+        floats: names of nodes of `base.integer_nodes`.
+        kind: its name.
+        ignored: nodes the user wants in float.
+
+    Raises:
+        BackendFailed: the runtime refuses the graph.
+    """
+    assert base.dialect is not None
+
+    def stays(name: str, op_type: str) -> bool:
+        return name in floats or ignored(name, op_type)
+
+    lowered, plan = lower(model, base.dialect, stays)
+    reasons = {
+        name: "lifted to float: its integers harm the outputs" if name in floats else reason
+        for name, reason in plan.reasons.items()
+    }
+    nodes = tuple(node.name or "?" for node in plan.nodes)
+    files = BUILD[base.runtime](lowered)
+    return Artifact(base.runtime, kind, files, lowered, nodes, reasons, dialect=base.dialect)
 
 
 def build_weight_only(
@@ -184,7 +215,7 @@ def _artifact(
     except BackendFailed as error:
         return error
     nodes = tuple(node.name or "?" for node in plan.nodes)
-    return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons)
+    return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons, dialect=dialect)
 
 
 def _dynamic(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgebm.backends.dialects import Dialect
 from edgebm.ir.model import Model
 from edgebm.spec import EngineConfig, TensorSpec
 
@@ -31,7 +32,8 @@ class Artifact:
     each other computing node why it was not. `lowered` is the graph the files were built from.
     `weight_bits` has the bits of nodes whose weights alone are integers. `settings` are options
     that the runtime needs to run the files as they are meant. A `promise` was built from
-    made-up ranges: it shows how fast it would be, and cannot be taken.
+    made-up ranges: it shows how fast it would be, and cannot be taken. `dialect` says by which
+    rules ranges were placed; None where there are none.
     """
 
     runtime: str
@@ -43,6 +45,7 @@ class Artifact:
     weight_bits: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     promise: bool = False
+    dialect: Dialect | None = None
 
     @property
     def size_bytes(self) -> int:

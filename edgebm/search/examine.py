@@ -9,16 +9,14 @@ from edgebm.backends.dialects import cpu_dialects
 from edgebm.backends.placement import Placement
 from edgebm.backends.qdq import lower
 from edgebm.errors import UsageError
-from edgebm.exec.compare import layer_sqnr_db
 from edgebm.ir.model import Model
 from edgebm.search.analysis import Known, analysis_dict
 from edgebm.search.job import Job, Progress
 from edgebm.search.sensitivity import layer_errors
+from edgebm.search.simulate import compare_layers
 from edgebm.search.summary import data_dict, model_dict, versions
 from edgebm.search.target import Search
 from edgebm.target import Target
-
-_SAMPLES = 8
 
 
 def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
@@ -44,7 +42,8 @@ def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
     dialect = cpu_dialects(target.runtimes[0], search.grids(decided)[0])[0]
     errors = layer_errors(job, decided, dialect, progress)
     lowered, plan = lower(decided, dialect, job.is_ignored)
-    known = Known(local_db=_local_db(job, decided, lowered, plan, progress))
+    nodes = [node.name or "?" for node in plan.nodes]
+    known = Known(local_db=compare_layers(job, decided, lowered, nodes, progress))
     return {
         "created_with": versions(),
         "target": target.name,
@@ -57,29 +56,6 @@ def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
         "layers": _left_in_float(decided, plan),
         "analysis": analysis_dict(job, decided, dialect, errors, progress, known),
     }
-
-
-def _local_db(
-    job: Job, decided: Model, lowered: Model, plan: Placement, progress: Progress
-) -> dict[str, float]:
-    """SQNR of each integer node's output, the errors of the layers before it included.
-
-    Compared with the decided graph in float, not with the source model: steps that even channels
-    out scale the values between two layers.
-    """
-    kept = {value.name for node in lowered.nodes() for value in node.outputs}
-    outputs = {node.name or "?": node.outputs[0].name or "?" for node in plan.nodes}
-    values = sorted(set(outputs.values()) & kept)
-    total, done = min(_SAMPLES, len(job.evaluation)), 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        progress("compare layers", done, total)
-
-    samples = job.evaluation.feeds(0, total)
-    found = layer_sqnr_db(decided, lowered, values, samples, tick) if values else {}
-    return {node: found[value] for node, value in outputs.items() if value in found}
 
 
 def _left_in_float(decided: Model, plan: Placement) -> list[dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.ir.traits import MATMULS
@@ -22,6 +23,9 @@ from edgebm.target import Target
 class Found:
     """What the search of one target ended with. `notes` are decisions worth a sentence.
 
+    `analysis` says which layer is to blame (`search/analysis.py`), where the recipe asks for that
+    or something was repaired.
+
     `undone` are the stages that were cut off or left out, and `interrupted` says that the user
     did that; else it was the limit on time.
     """
@@ -36,6 +40,7 @@ class Found:
     layer_sqnr: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    analysis: Mapping[str, Any] | None = None
     undone: tuple[str, ...] = ()
     interrupted: bool = False
 

@@ -24,7 +24,7 @@ from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.input_scale import scale_warnings
-from edgebm.search.judge import AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
+from edgebm.search.judge import DEMANDS, AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
 from edgebm.search.made_up import made_up_samples
 from edgebm.search.sample_checks import (
     calibration_faults,
@@ -184,6 +184,7 @@ def _judge_factory(
 ) -> Callable[[Run], Judge]:
     """Who judges; `faults` takes what is wrong with the labels."""
     samples, max_drop = job.evaluation, job.options.max_drop
+    demand = DEMANDS[job.recipe.accuracy]
     if program is not None:
         if metric is not None:
             raise UsageError(
@@ -191,7 +192,7 @@ def _judge_factory(
             )
         evaluation = resolve_evaluation(program)
         _warn(job, max_drop_warning(evaluation, max_drop) if max_drop is not None else "")
-        return lambda run: EvaluationJudge(evaluation, run, samples, max_drop)
+        return lambda run: EvaluationJudge(evaluation, run, samples, max_drop, demand)
     if not samples.has_labels:
         if metric is not None:
             raise DataError(
@@ -201,7 +202,7 @@ def _judge_factory(
             )
         if max_drop is not None:
             _warn(job, "--max-drop is ignored: without labels the quality floor decides")
-        return lambda run: AgreementJudge(run, samples)
+        return lambda run: AgreementJudge(run, samples, demand)
     labels = samples.labels
     assert labels is not None
     chosen = default_metric(job.face.outputs, labels) if metric is None else None
@@ -209,7 +210,7 @@ def _judge_factory(
     _warn(job, max_drop_warning(found, max_drop) if max_drop is not None else "")
     faults += label_faults(found, job.face.outputs, labels)
     job.warnings += label_warnings(found, job.face.outputs, labels)
-    return lambda run: MetricJudge(found, run, samples, max_drop)
+    return lambda run: MetricJudge(found, run, samples, max_drop, demand)
 
 
 def _warn(job: Job, sentence: str) -> None:

@@ -9,16 +9,44 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.data.agreement import Agreement, agreement, floor_sentence, meets_floor
+from edgebm.data.agreement import (
+    FLOOR,
+    STRICT_FLOOR,
+    Agreement,
+    Floor,
+    agreement,
+    meets_floor,
+)
 from edgebm.data.batch import Feeds
 from edgebm.data.classes import Assessment
 from edgebm.data.evaluation import Evaluation
 from edgebm.data.metrics import Metric
 from edgebm.data.samples import Samples
+from edgebm.data.significance import mcnemar
 
 Run = Callable[[Feeds], Feeds]
 Tick = Callable[[int, int], None]
-DEFAULT_DROP_POINTS = 1.0
+SIGNIFICANT = 0.05  # a difference that chance makes less often is none of chance
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked of accuracy where the user set no limit.
+
+    Without labels, and for metrics that are not in points, `floor` decides. Metrics in points may
+    drop by `drop_points`. With `no_loss` the model must not be worse than float by more than
+    chance explains either, whatever the limit (McNemar's test at 5 %), where a metric judges
+    single answers.
+    """
+
+    floor: Floor
+    drop_points: float
+    no_loss: bool
+
+
+DEFAULT = Demand(FLOOR, drop_points=1.0, no_loss=False)
+STRICT = Demand(STRICT_FLOOR, drop_points=0.3, no_loss=True)
+DEMANDS = {"default": DEFAULT, "strict": STRICT}
 _AGREEMENT_SAMPLES = 64
 
 
@@ -70,16 +98,17 @@ class AgreementJudge:
 
     name, unit, higher_is_better, is_relative = "sqnr", "dB", True, True
 
-    def __init__(self, reference: Run, samples: Samples) -> None:
+    def __init__(self, reference: Run, samples: Samples, demand: Demand = DEFAULT) -> None:
         self._reference = _Reference(reference, samples, len(samples))
-        self.floor = floor_sentence()
+        self._demand = demand
+        self.floor = f"without labels {demand.floor}"
 
     def score(self, run: Run, tick: Tick) -> Score:
         found = self._reference.agreement(run, tick)
         return Score(found.sqnr_db, found)
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return meets_floor(after.agreement)
+        return meets_floor(after.agreement, self._demand.floor)
 
 
 class MetricJudge:
@@ -88,14 +117,20 @@ class MetricJudge:
     is_relative = False
 
     def __init__(
-        self, metric: Metric, reference: Run, samples: Samples, max_drop: float | None
+        self,
+        metric: Metric,
+        reference: Run,
+        samples: Samples,
+        max_drop: float | None,
+        demand: Demand = DEFAULT,
     ) -> None:
         self.name, self.unit = metric.name, metric.unit
         self.higher_is_better = metric.higher_is_better
         self.metric, self._samples = metric, samples
         self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
         self._labels: NDArray[Any] | None = samples.labels
-        self.max_drop, self.floor = _allowed(metric, max_drop)
+        self._demand = demand
+        self.max_drop, self.floor = _allowed(metric, max_drop, demand)
 
     def score(self, run: Run, tick: Tick) -> Score:
         outputs = ticking(run, self._samples.feeds(), len(self._samples), tick)
@@ -104,7 +139,10 @@ class MetricJudge:
         return Score(found.value, agreed, found)
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return _within(self.metric, self.max_drop, before, after)
+        kept, why = _within(self.metric, self.max_drop, before, after, self._demand)
+        if not (kept and self._demand.no_loss):
+            return kept, why
+        return _explained_by_chance(before, after, why)
 
 
 class EvaluationJudge:
@@ -113,13 +151,19 @@ class EvaluationJudge:
     is_relative = False
 
     def __init__(
-        self, evaluation: Evaluation, reference: Run, samples: Samples, max_drop: float | None
+        self,
+        evaluation: Evaluation,
+        reference: Run,
+        samples: Samples,
+        max_drop: float | None,
+        demand: Demand = DEFAULT,
     ) -> None:
         self.name, self.unit = evaluation.name, evaluation.unit
         self.higher_is_better = evaluation.higher_is_better
         self.evaluation = evaluation
         self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
-        self.max_drop, self.floor = _allowed(evaluation, max_drop)
+        self._demand = demand
+        self.max_drop, self.floor = _allowed(evaluation, max_drop, demand)
 
     def score(self, run: Run, tick: Tick) -> Score:
         calls = 0
@@ -135,29 +179,45 @@ class EvaluationJudge:
         return Score(value, self._reference.agreement(run, lambda done, total: None))
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return _within(self.evaluation, self.max_drop, before, after)
+        return _within(self.evaluation, self.max_drop, before, after, self._demand)
 
 
-def _allowed(judge: Metric | Evaluation, max_drop: float | None) -> tuple[float | None, str]:
+def _allowed(
+    judge: Metric | Evaluation, max_drop: float | None, demand: Demand
+) -> tuple[float | None, str]:
     """The drop allowed and a sentence about it; None where the agreement floor decides."""
     if max_drop is not None:
         unit = f" {judge.unit}" if judge.unit else ""
         return max_drop, f"{judge.name} may get worse by {max_drop:g}{unit}"
     if judge.unit == "points":
-        return DEFAULT_DROP_POINTS, f"{judge.name} may drop by {DEFAULT_DROP_POINTS:g} points"
-    return None, f"no --max-drop is given for {judge.name}: {floor_sentence()}"
+        allowed = demand.drop_points
+        return allowed, f"{judge.name} may drop by {allowed:g} points"
+    return None, f"no --max-drop is given for {judge.name}: {demand.floor}"
 
 
 def _within(
-    judge: Metric | Evaluation, max_drop: float | None, before: Score, after: Score
+    judge: Metric | Evaluation, max_drop: float | None, before: Score, after: Score, demand: Demand
 ) -> tuple[bool, str]:
     if max_drop is None or before.value is None or after.value is None:
-        return meets_floor(after.agreement)
+        return meets_floor(after.agreement, demand.floor)
     drop = judge.drop(before.value, after.value)
     unit = f" {judge.unit}" if judge.unit else ""
     moved = f"{judge.name} {'drops' if drop >= 0 else 'gains'} {abs(drop):.3g}{unit}"
     over = f" ({drop - max_drop:.3g} too many)" if drop > max_drop else ""
     return drop <= max_drop, f"{moved}; {max_drop:g}{unit} are allowed{over}"
+
+
+def _explained_by_chance(before: Score, after: Score, why: str) -> tuple[bool, str]:
+    """Whether what was lost is not more than chance explains, where that can be told."""
+    if before.verdicts is None or after.verdicts is None:
+        return True, why
+    found = mcnemar(before.verdicts, after.verdicts)
+    if found.lost <= found.won or found.p_value > SIGNIFICANT:
+        return True, why
+    return False, (
+        f"{found.lost} answers are lost and {found.won} won, which chance does not explain "
+        f"(McNemar's test, p = {found.p_value:.2g})"
+    )
 
 
 def ticking(run: Run, feeds: Iterable[Feeds], total: int, tick: Tick) -> Iterator[Feeds]:

@@ -67,10 +67,12 @@ class Race:
         records: Records,
         failed: Mapping[str, str],
         deadline: Deadline | None = None,
+        kind: str = "turn",
     ) -> None:
         """`failed` holds what is known not to run, by `Candidate.answers_id`, and why.
 
-        `deadline` is that of the next call; it may be set anew.
+        `deadline` is that of the next call; it may be set anew. Turns of another `kind` are
+        measured anew.
         """
         self.candidates, self.records = list(candidates), records
         self.results = {
@@ -78,6 +80,7 @@ class Race:
         }
         self.deadline = deadline or Deadline()
         self._spent_s = 0.0
+        self._kind = kind
         self._p99_turns: dict[str, int] = {}
         total = sum(2 * c.artifact.size_bytes for c in self.candidates)
         self._keep_open = total <= _OPEN_BYTES
@@ -103,6 +106,14 @@ class Race:
         finally:
             self._close_all()
         return self.results
+
+    def join(self, other: Race, after: Candidate) -> None:
+        """Take over the candidates of a later race and its times; new ones follow `after`."""
+        new = [c for c in other.candidates if c.id not in self.results]
+        place = 1 + [c.id for c in self.candidates].index(after.id)
+        self.candidates[place:place] = new
+        self.results |= {key: found for key, found in other.results.items() if not found.dropped}
+        self.results |= {c.id: other.results[c.id] for c in new}
 
     def earn_p99(
         self, ids: Sequence[str], measure_s: float, progress: Callable[[int, int], None]
@@ -136,7 +147,7 @@ class Race:
             if result.dropped or result.failed:
                 continue
             try:
-                times = self._turn("turn", candidate, turn)
+                times = self._turn(self._kind, candidate, turn)
             except EdgebmError as error:
                 result.failed = str(error)
                 continue
@@ -164,7 +175,7 @@ class Race:
         start = time.perf_counter()
         found: dict[str, Any]
         try:
-            times = self._time(candidate, *_LENGTHS[kind])
+            times = self._time(candidate, *_LENGTHS.get(kind, _LENGTHS["turn"]))
         except ResourceError:
             raise  # another day there may be more memory
         except EdgebmError as error:

@@ -76,12 +76,12 @@ class Sensitivity:
 
     def measure(self, progress: Progress) -> LayerErrors:
         """Two calls a node and sample; a few samples, fewer where a call is slow."""
-        self._take_samples(1)
+        self.take_samples(1)
         start = time.perf_counter()
         self.sqnr_db(AS_LOWERED)
         seconds = (time.perf_counter() - start) * (2 * len(self.nodes) + 1)
         count = min(_SAMPLES, len(self._job.calibration), max(2, int(_SECONDS / seconds)))
-        self._take_samples(count)
+        self.take_samples(count)
         layers = []
         for done, node in enumerate(self.plan.nodes):
             progress("sensitivity", done, len(self.nodes))
@@ -134,7 +134,7 @@ class Sensitivity:
         weights = {n: w for n, w in self._simulation.float_weights.items() if n != label}
         return Setting(off=off, weights=weights)
 
-    def _take_samples(self, count: int) -> None:
+    def take_samples(self, count: int) -> None:
         feeds = list(self._job.calibration.feeds(0, count))
         self._samples = [(each, self._reference.run(each)) for each in feeds]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
 from edgebm.backends.qdq import lower
@@ -66,21 +68,24 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
     return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
 
 
-def compare_layers(job: Job, artifact: Artifact, progress: Progress) -> dict[str, float]:
-    """SQNR in dB of every integer node's output against the float model, by node name.
+def compare_layers(
+    job: Job, decided: Model, lowered: Model, nodes: Sequence[str], progress: Progress
+) -> dict[str, float]:
+    """SQNR in dB of each node's output in `lowered`, the errors of the layers before included.
 
-    The errors of the layers before are in it. Empty for a float artifact, and for one that
-    takes ranges at run time, whose Q/DQ form does not exist.
+    Compared with the decided graph in float, not with the source model: steps that even channels
+    out scale the values between two layers.
+
+    Args:
+        job: the evaluation samples, of which a few are taken.
+        decided: the model that was lowered.
+        lowered: its Q/DQ form, with the names of its values.
+        nodes: names of nodes; those whose output is not in both graphs are left out.
+        progress: called as `progress(step, done, total)`.
     """
-    if not artifact.integer_nodes or artifact.kind == DYNAMIC:
-        return {}
-    outputs = {n.name: n.outputs[0].name for n in artifact.lowered.nodes()}
-    original = {v.name for n in job.model.nodes() for v in n.outputs}
-    named = {
-        node: value
-        for node in artifact.integer_nodes
-        if (value := outputs.get(node)) and value in original
-    }
+    outputs = {node.name or "?": node.outputs[0].name or "?" for node in lowered.nodes()}
+    known = {value.name for node in decided.nodes() for value in node.outputs}
+    named = {node: outputs[node] for node in nodes if outputs.get(node) in known}
     total, done = min(_SAMPLES, len(job.evaluation)), 0
 
     def tick() -> None:
@@ -89,6 +94,7 @@ def compare_layers(job: Job, artifact: Artifact, progress: Progress) -> dict[str
         progress("compare layers", done, total)
 
     values = sorted(set(named.values()))
-    samples = job.evaluation.feeds(0, total)
-    found = layer_sqnr_db(job.model, artifact.lowered, values, samples, tick)
+    if not values:
+        return {}
+    found = layer_sqnr_db(decided, lowered, values, job.evaluation.feeds(0, total), tick)
     return {node: found[value] for node, value in named.items()}

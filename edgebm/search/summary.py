@@ -170,6 +170,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
             for o in choice.outcomes
         ],
         "layers": _layer_dicts(found),
+        "analysis": None if found.analysis is None else dict(found.analysis),
         "classes": _classes(choice),
         "significance": _significance(choice),
         "notes": list(found.notes),

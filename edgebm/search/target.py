@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
 from edgebm.search.assemble import all_candidates, build_floats, build_integers
 from edgebm.search.build import values_to_observe
-from edgebm.search.candidates import Artifact, Candidate
+from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser
 from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.found import Found, inspect
@@ -26,6 +26,7 @@ from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.promise import promise_note, with_made_up_ranges
 from edgebm.search.race import TURNS, Race
 from edgebm.search.records import Records
+from edgebm.search.repair import Repair, Repaired, explained, repair_note, to_repair, value_of
 from edgebm.search.runner import Runner
 from edgebm.search.scores import Scores, judged_by
 from edgebm.search.seconds import Seconds
@@ -35,6 +36,8 @@ from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 T = TypeVar("T")
+_RUNS = Trial(None)  # of what cannot be tried out here
+_REPAIR_SHARE = 0.7  # of the time that is left: what was repaired is to be measured too
 _MEASURE_SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
 
 
@@ -77,6 +80,8 @@ class Search:
         self.integers: list[Artifact] = []
         self.trials: dict[str, Trial] = {}
         self.scores: Scores | None = None
+        self.decided: Model | None = None
+        self.repaired: Repaired | None = None
         self._grids: list[Grid] = []
 
     def run(self) -> Found:
@@ -89,7 +94,7 @@ class Search:
             BackendFailed: no runtime of the target takes even the float model.
             KeyboardInterrupt: the user ended it before anything was measured and judged.
         """
-        decided = self.stages.run("quantize", self.passes, noted=False)
+        decided = self.decided = self.stages.run("quantize", self.passes, noted=False)
         floats = build_floats(self.job, self.target, self.deadline, self.failures)
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.grids(decided))
@@ -108,10 +113,14 @@ class Search:
             choice = self.stages.run("evaluate", lambda: self._evaluate(chooser, race))
             if choice is None:  # cut off: nothing more is run, and the best so far is chosen
                 choice = chooser.choose(candidates, race.results)
+            first = choice
+            mended = self.stages.run("repair", lambda: self._repair(first, chooser, race))
+            choice = mended or first
         chosen, baseline = choice.chosen.candidate, choice.baseline.candidate
         self.stages.run("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
         found = self._found(choice, judge)
         self.stages.run("compare layers", lambda: self._compare(found))
+        self.stages.run("explain", lambda: self._explain(found))
         self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
 
@@ -255,6 +264,60 @@ class Search:
             raise OutOfTime
         return choice
 
+    def _repair(self, choice: Choice, chooser: Chooser, race: Race) -> Choice:
+        """Where integers would have won had they been accurate: the same with layers in float."""
+        base = to_repair(choice)
+        if self.job.recipe.repair is None or self.decided is None or base is None:
+            return choice
+        self.deadline.check()
+        before = choice.baseline.score
+
+        def score(artifact: Artifact) -> tuple[float | None, bool]:
+            candidate = replace(base.candidate, artifact=artifact)
+            self._try_out([candidate])
+            if self.trials.get(candidate.answers_id, _RUNS).failed:
+                return None, False
+            found = self.scores(candidate) if self.scores is not None else None
+            if found is None or before is None:
+                raise OutOfTime
+            return value_of(found), chooser.judge.accepts(before, found)[0]
+
+        repair = Repair(self.job, self.decided, self.records, self.tick)
+        floats = self._as_float(base.candidate, race)
+        part = self.deadline.part(_REPAIR_SHARE)
+        self.repaired = repair.run(base, floats, score, part)
+        if self.repaired.artifact is None:
+            return choice
+        fresh = all_candidates(self.job, self.target, [self.repaired.artifact])
+        self._try_out(fresh)
+        rivals = {c.id: c for o in (choice.baseline, choice.chosen, base) for c in [o.candidate]}
+        failed = {key: trial.failed for key, trial in self.trials.items() if trial.failed}
+        again = Race([*rivals.values(), *fresh], self.records, failed, self.deadline, "turn again")
+        self._measure(again)
+        race.join(again, after=base.candidate)
+        return chooser.choose(race.candidates, race.results)
+
+    def _as_float(self, candidate: Candidate, race: Race) -> Candidate | None:
+        """The float model as `candidate` runs it, for what its layers take; None if not timed."""
+        if not self.target.is_host:
+            return None
+        runtime, config = candidate.artifact.runtime, candidate.config
+        return next(
+            c
+            for c in race.candidates
+            if (c.artifact.runtime, c.artifact.kind) == (runtime, "float") and c.config == config
+        )
+
+    def _explain(self, found: Found) -> None:
+        """Which layer is to blame, where the recipe wants it or something was repaired."""
+        if self.decided is None or not (self.repaired or self.job.recipe.explain):
+            return
+        if self.repaired:
+            self.notes += [repair_note(self.repaired, found.choice)]
+        self.deadline.check()
+        repair = Repair(self.job, self.decided, self.records, self.tick)
+        found.analysis = explained(repair, self.repaired, found.choice, self.integers)
+
     def _found(self, choice: Choice, judge: Judge) -> Found:
         self.notes += [note] if (note := promise_note(choice)) else []
         found = Found(
@@ -267,7 +330,11 @@ class Search:
     def _compare(self, found: Found) -> None:
         self.deadline.check()
         artifact = found.choice.chosen.candidate.artifact
-        found.layer_sqnr = compare_layers(self.job, artifact, self.tick)
+        # Where ranges are taken at run time there is no Q/DQ form to look at.
+        if self.decided is not None and artifact.integer_nodes and artifact.kind != DYNAMIC:
+            found.layer_sqnr = compare_layers(
+                self.job, self.decided, artifact.lowered, artifact.integer_nodes, self.tick
+            )
 
     def _inspect(self, found: Found) -> None:
         self.deadline.check()

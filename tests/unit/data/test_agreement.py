@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebm.data.agreement import agreement, meets_floor, sqnr_db
+from edgebm.data.agreement import FLOOR, agreement, meets_floor, sqnr_db
 from edgebm.data.spool import KeptOutputs
 
 RNG = np.random.default_rng(5)
@@ -73,7 +73,7 @@ def test_values_that_are_not_finite_fail(bad: float) -> None:
     ok, sentence = meets_floor(agreement(rows(y=SCORES), rows(y=broken)))
     assert not ok
     assert "not finite" in sentence
-    assert agreement(rows(y=broken), rows(y=SCORES)).outputs["y"].meets_floor
+    assert agreement(rows(y=broken), rows(y=SCORES)).outputs["y"].meets(FLOOR)
 
 
 def test_other_shapes_fail() -> None:
