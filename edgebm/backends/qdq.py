@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from edgebm.backends.dialects import Dialect
 from edgebm.backends.placement import Ignored, Placement, place
-from edgebm.ir.annotate import quant_of, range_of
+from edgebm.ir.annotate import quant_of, range_of, shift_of
+from edgebm.ir.bias import subtract_from_bias
 from edgebm.ir.edit import add_const, const, name, remove_dead
 from edgebm.ir.model import Model
 from edgebm.ir.traits import activation_inputs, weight_index
@@ -33,6 +34,8 @@ def lower(model: Model, dialect: Dialect, ignored: Ignored) -> tuple[Model, Plac
             writer.table(node)
     for node in plan.nodes:
         if weight_index(node) == 1:
+            if (shift := shift_of(node.outputs[0])) is not None:
+                subtract_from_bias(node, shift)
             writer.weights(node)
     for label in plan.points:
         writer.activation(label)

@@ -18,7 +18,8 @@ import onnx_ir as ir
 from edgebm.backends.dialects import OPENVINO_CPU
 from edgebm.backends.placement import NOT_QUANTIZED, Ignored
 from edgebm.backends.qdq import lower
-from edgebm.ir.annotate import has_ranges, quant_of
+from edgebm.ir.annotate import has_ranges, quant_of, shift_of
+from edgebm.ir.bias import subtract_from_bias
 from edgebm.ir.edit import Attribute, add_const, add_node, const, name, remove_dead
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, weight_index
@@ -72,6 +73,8 @@ def store_weights(model: Model, ignored: Ignored) -> Stored:
                 floats[value] = _dequantized(node, value, params)
             node.replace_input_with(index, floats[value])
             bits[label] = stored_bits(node, params)
+        if label in bits and (shift := shift_of(node.outputs[0])) is not None:
+            subtract_from_bias(node, shift)
         if label not in bits:
             weightless = const(node.inputs[1]) is None
             reasons[label] = "it has no weight" if weightless else NOT_QUANTIZED

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from edgebm.errors import ModelError
 from edgebm.exec.collect import Feeds, FloatRunner
-from edgebm.ir.edit import const, main_graph, name
+from edgebm.ir.annotate import shift_of
+from edgebm.ir.bias import bias_place
+from edgebm.ir.edit import const, input_at, main_graph, name
 from edgebm.ir.model import Model
 from edgebm.quant.params import QuantParams
 
@@ -31,7 +33,8 @@ class Setting:
 
     Attributes:
         off: edges whose reader gets the value without rounding.
-        weights: by node name, what takes the place of the dequantized weight (same shape).
+        weights: by node name, what takes the place of the dequantized weight (same shape). The
+            bias of such a node is that of the float graph, without any correction.
         params: by value name, another per-tensor grid (unsigned or signed as it was).
     """
 
@@ -61,10 +64,14 @@ class Simulation:
         self._switches: dict[Edge, str] = {}
         self._grids: dict[str, tuple[str, str]] = {}
         self._weight_inputs: dict[str, str] = {}
+        self._float_biases: dict[str, tuple[str, NDArray[Any]]] = {}
         for quantize in list(probe.nodes("QuantizeLinear")):
             self._open_point(probe, quantize)
+        floats = {node.name: node for node in original.nodes()}
         for node in list(probe.nodes()):
             self._open_weight(probe, node)
+            if node.name in self._weight_inputs and node.name in floats:
+                self._open_bias(probe, node, floats[node.name])
         probe.graph.graph.sort()
         self.edges: frozenset[Edge] = frozenset(self._switches)
         self.weights = {n: self._defaults[label] for n, label in self._weight_inputs.items()}
@@ -87,6 +94,9 @@ class Simulation:
                 changed[self._switches[edge]] = np.zeros((), np.bool_)
             for node, weight in setting.weights.items():
                 changed[self._weight_inputs[node]] = weight
+                if node in self._float_biases:
+                    bias, exact = self._float_biases[node]
+                    changed[bias] = exact
             for label, params in setting.params.items():
                 scale, zero = self._grids[label]
                 changed[scale] = params.scale
@@ -127,20 +137,32 @@ class Simulation:
 
     def _open_weight(self, model: Model, node: ir.Node) -> None:
         """Make a weight that is stored as integers a float input."""
-        value = node.inputs[1] if len(node.inputs) > 1 else None
-        producer = None if value is None else value.producer()
-        if producer is None or producer.op_type != "DequantizeLinear":
+        value = input_at(node, 1)
+        source = None if value is None else value.producer()
+        weight = _constant(value) if source is not None else None
+        if weight is None:
             return
-        stored, scale = const(producer.inputs[0]), const(producer.inputs[1])
-        if stored is None or scale is None:
-            return
-        shape = [1] * stored.ndim
-        if scale.ndim:
-            shape[producer.attributes.get_int("axis", 1)] = -1
         label = f"{node.name}@weight"
-        weight = np.asarray(stored * scale.reshape(shape), np.float32)
         self._weight_inputs[node.name or "?"] = label
         node.replace_input_with(1, self._input(model, label, weight))
+
+    def _open_bias(self, model: Model, node: ir.Node, original: ir.Node) -> None:
+        """Make a bias that was corrected an input."""
+        before = bias_place(original)
+        if before is None or shift_of(original.outputs[0]) is None:
+            return
+        # One that became an integer is no constant any more, and stands where it stood.
+        place = bias_place(node) or (node, 2)
+        corrected, exact = _constant(input_at(*place)), const(input_at(*before))
+        if corrected is None:
+            return
+        exact = (
+            np.zeros_like(corrected) if exact is None else np.broadcast_to(exact, corrected.shape)
+        )
+        label = f"{node.name}@bias"
+        owner, index = place
+        owner.replace_input_with(index, self._input(model, label, corrected))
+        self._float_biases[node.name or "?"] = (label, np.ascontiguousarray(exact))
 
     def _lift(self, model: Model, value: ir.Value | None, label: str) -> ir.Value:
         array = const(value)
@@ -154,3 +176,17 @@ class Simulation:
         model.graph.graph.inputs.append(fresh)
         self._defaults[label] = array
         return fresh
+
+
+def _constant(value: ir.Value | None) -> NDArray[Any] | None:
+    """The constant behind `value`, dequantized where it is stored as integers."""
+    source = None if value is None else value.producer()
+    if source is None or source.op_type != "DequantizeLinear":
+        return const(value)
+    stored, scale = const(source.inputs[0]), const(source.inputs[1])
+    if stored is None or scale is None:
+        return None
+    shape = [1] * stored.ndim
+    if scale.ndim:
+        shape[source.attributes.get_int("axis", 1)] = -1
+    return np.asarray(stored * scale.reshape(shape), np.float32)

@@ -2,7 +2,8 @@
 
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
 (signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
-`ChannelMoments`, which are knowledge and no decision. All live in `Value.meta`: copied by
+`ChannelMoments`, which are knowledge and no decision, and a layer's output the shift of its mean
+that a quantized layer takes out of its bias. All live in `Value.meta`: copied by
 `clone()`, not written into an ONNX file. No other module reads or writes these keys.
 """
 
@@ -19,6 +20,7 @@ from edgebm.quant.params import QuantParams, Range
 
 _QUANT = "edgebm.quant"
 _MOMENTS = "edgebm.moments"
+_SHIFT = "edgebm.shift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,17 @@ def moments_of(value: ir.Value | None) -> ChannelMoments | None:
 def set_moments(value: ir.Value, moments: ChannelMoments) -> None:
     """Leave the moments of the channels on `value`, in place of earlier ones."""
     value.meta[_MOMENTS] = moments
+
+
+def shift_of(value: ir.Value) -> NDArray[np.float64] | None:
+    """What rounding adds to the mean of each channel of a layer's output, shape [C], or None."""
+    found = value.meta.get(_SHIFT)
+    return found if isinstance(found, np.ndarray) else None
+
+
+def set_shift(value: ir.Value, shift: NDArray[np.float64]) -> None:
+    """Leave on a layer's output what its bias is to be less by, wherever the layer is quantized."""
+    value.meta[_SHIFT] = shift
 
 
 def annotated(model: Model) -> frozenset[str]:

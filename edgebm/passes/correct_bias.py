@@ -1,4 +1,4 @@
-"""Take out of each layer's bias what rounding adds to the mean of its output."""
+"""Take out of each quantized layer's bias what rounding adds to the mean of its output."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from itertools import islice
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 from pydantic import Field
 
 from edgebm.errors import DataError
 from edgebm.exec.shifts import output_shifts
-from edgebm.ir.annotate import has_ranges, quant_of
+from edgebm.ir.annotate import has_ranges, quant_of, set_shift
+from edgebm.ir.bias import why_no_bias
 from edgebm.ir.channels import Reader
-from edgebm.ir.edit import const, input_at, set_const, sole_user
+from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.moments import mean_of
 from edgebm.ir.rescale import input_columns
@@ -28,8 +28,9 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @step
 class CorrectBias:
-    """Subtract from each bias the mean error that the layer's own rounding makes.
+    """Find what each layer's own rounding adds to the mean of its output channels.
 
+    Where a layer is lowered to integers its bias is less by that; where it stays float it is not.
     `empirical` measures it on up to `samples` calibration samples, rounding of the input
     included, on the placement of the target; what chance explains is left alone. `analytic` needs
     none: the mean error is (q(W) - W) E[x], with E[x] from the BatchNormalization in front, whose
@@ -58,8 +59,10 @@ class CorrectBias:
             shift = shifts.get(node.name or "?")
             if shift is None or not shift.any():
                 continue
-            if reason := _subtract(node, shift):
+            if reason := why_no_bias(node, len(shift)):
                 ctx.skip(self, node.name, reason)
+            else:
+                set_shift(node.outputs[0], shift)
         return model
 
     def _measured(self, model: Model, ctx: Context) -> dict[str, F64]:
@@ -84,19 +87,3 @@ class CorrectBias:
             grouped = mean.reshape(columns.shape[0], -1)
             shifts[node.name or "?"] = np.einsum("goct,gc->go", columns, grouped).reshape(-1)
         return shifts
-
-
-def _subtract(node: ir.Node, shift: F64) -> str:
-    """Take `shift` [C] from the constant that is added to the output; or why there is none."""
-    owner, index = node, 2
-    if node.op_type == "MatMul":
-        user = sole_user(node.outputs[0])
-        if user is None or user.op_type != "Add":
-            return "no constant is added to its output"
-        owner, index = user, 1 if user.inputs[0] is node.outputs[0] else 0
-    value = input_at(owner, index)
-    old = np.zeros(len(shift), np.float32) if value is None else const(value)
-    if old is None or old.size not in (1, len(shift)) or (old.ndim and old.shape[-1] != old.size):
-        return "what is added to its output is not one constant for each channel"
-    set_const(owner, index, (old - shift).astype(np.float32), suffix="corrected")
-    return ""
