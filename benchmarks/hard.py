@@ -69,13 +69,13 @@ def rescale(model: onnx.ModelProto, seed: int) -> int:
     return pairs
 
 
-def difference(images: NDArray[np.float32], origin: str) -> float:
-    """The largest difference of the logits of hard.onnx and its origin, over the largest one."""
+def difference(images: NDArray[np.float32], origin: str, changed: str) -> float:
+    """The largest difference of the logits of two models, over the largest one of the first."""
     plain, hard = (
         ort.InferenceSession(WORK / f"{name}.onnx", providers=["CPUExecutionProvider"]).run(
             None, {"image": images}
         )[0]
-        for name in (origin, "hard")
+        for name in (origin, changed)
     )
     return float(np.abs(plain - hard).max() / np.abs(plain).max())
 
@@ -92,7 +92,7 @@ def main() -> None:
     for name in SAMPLES:
         shutil.copyfile(WORK / f"{options.origin}_{name}.npz", WORK / f"hard_{name}.npz")
     with np.load(WORK / "hard_calibration_300.npz") as samples:
-        changed = difference(samples["image"], options.origin)
+        changed = difference(samples["image"], options.origin, "hard")
     if not pairs or changed > TOLERANCE:
         raise SystemExit(f"{pairs} pairs, and the logits changed by {changed:.1e}")
     print(f"hard: {pairs} pairs rescaled, logits changed by {changed:.1e} of the largest")

@@ -130,6 +130,7 @@ TASKS = {
         Task("gtsrb", "top-1 %", top1, IMAGE, 0.3),
         Task("hard", "top-1 %", top1, IMAGE, 0.3),
         Task("exposure", "top-1 %", top1, IMAGE, 0.3),
+        Task("offset", "top-1 %", top1, IMAGE, 0.3),
         # A box of 945 more or less moves it by a tenth of a point.
         Task("detector", "mAP@0.5", precision, {"image": (1, 3, 144, 192)}, 1.0),
         Task(

@@ -20,7 +20,7 @@ from edgebm.errors import ModelError
 from edgebm.exec.collect import Feeds, FloatRunner
 from edgebm.ir.annotate import shift_of
 from edgebm.ir.bias import bias_place
-from edgebm.ir.edit import const, input_at, main_graph, name
+from edgebm.ir.edit import const, dequantized, input_at, main_graph, name
 from edgebm.ir.model import Model
 from edgebm.quant.params import QuantParams
 
@@ -137,9 +137,7 @@ class Simulation:
 
     def _open_weight(self, model: Model, node: ir.Node) -> None:
         """Make a weight that is stored as integers a float input."""
-        value = input_at(node, 1)
-        source = None if value is None else value.producer()
-        weight = _constant(value) if source is not None else None
+        weight = dequantized(input_at(node, 1))
         if weight is None:
             return
         label = f"{node.name}@weight"
@@ -153,7 +151,9 @@ class Simulation:
             return
         # One that became an integer is no constant any more, and stands where it stood.
         place = bias_place(node) or (node, 2)
-        corrected, exact = _constant(input_at(*place)), const(input_at(*before))
+        value, exact = input_at(*place), const(input_at(*before))
+        stored = dequantized(value)
+        corrected = const(value) if stored is None else stored
         if corrected is None:
             return
         exact = (
@@ -176,17 +176,3 @@ class Simulation:
         model.graph.graph.inputs.append(fresh)
         self._defaults[label] = array
         return fresh
-
-
-def _constant(value: ir.Value | None) -> NDArray[Any] | None:
-    """The constant behind `value`, dequantized where it is stored as integers."""
-    source = None if value is None else value.producer()
-    if source is None or source.op_type != "DequantizeLinear":
-        return const(value)
-    stored, scale = const(source.inputs[0]), const(source.inputs[1])
-    if stored is None or scale is None:
-        return None
-    shape = [1] * stored.ndim
-    if scale.ndim:
-        shape[source.attributes.get_int("axis", 1)] = -1
-    return np.asarray(stored * scale.reshape(shape), np.float32)

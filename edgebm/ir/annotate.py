@@ -80,7 +80,7 @@ def shift_of(value: ir.Value) -> NDArray[np.float64] | None:
 
 
 def set_shift(value: ir.Value, shift: NDArray[np.float64]) -> None:
-    """Leave on a layer's output what its bias is to be less by, wherever the layer is quantized."""
+    """Leave on a layer's output what its bias is to be less by where the layer is quantized."""
     value.meta[_SHIFT] = shift
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -25,6 +26,23 @@ def const(value: ir.Value | None) -> Array | None:
     array: Array = value.const_value.numpy().view()
     array.flags.writeable = False
     return array
+
+
+def dequantized(value: ir.Value | None) -> Array | None:
+    """The float32 array behind a DequantizeLinear of constants, or None for anything else.
+
+    Its zero point counts as zero: weights and biases are stored symmetrically.
+    """
+    node = None if value is None else value.producer()
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    stored, scale = const(node.inputs[0]), const(node.inputs[1])
+    if stored is None or scale is None:
+        return None
+    shape = [1] * stored.ndim
+    if scale.ndim:
+        shape[node.attributes.get_int("axis", 1)] = -1
+    return np.asarray(stored * scale.reshape(shape), np.float32)
 
 
 def inputs(node: ir.Node) -> list[ir.Value]:

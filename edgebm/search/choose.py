@@ -88,7 +88,7 @@ class Chooser:
         for outcome in ranked:
             faults = self._faults(outcome, baseline.score)
             if not faults:
-                self._settle(outcome, ranked)
+                self._settle(outcome, ranked, baseline.score)
                 self._qualify(outcome, outcomes)
                 return Choice(outcome, baseline, outcomes)
         best = self._least_bad(ranked, baseline)
@@ -155,7 +155,7 @@ class Chooser:
             self._scores[key] = score
         return self._scores.get(key)
 
-    def _settle(self, chosen: Outcome, ranked: Sequence[Outcome]) -> None:
+    def _settle(self, chosen: Outcome, ranked: Sequence[Outcome], before: Score | None) -> None:
         chosen.status = "chosen"
         chosen.why = f"the {'smallest' if self._by_size else 'fastest'} that keeps every limit"
         if chosen.measured.p50_ms is None:
@@ -170,6 +170,9 @@ class Chooser:
                 other.why = f"{_size(other) / _size(chosen):.2f} times the chosen one's size"
                 continue
             other.score = other.score or self._scores.get(other.candidate.answers_id)
+            if other.score is not None and not (found := self._accepted(other, before))[0]:
+                other.status, other.why = "inaccurate", found[1]
+                continue
             untimed = other.measured.p50_ms is None
             other.status = "not_measured" if untimed else "slower"
             other.status = "dropped" if other.measured.dropped else other.status

@@ -16,6 +16,7 @@ from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.traits import weight_index
 from edgebm.passes.catalog import AnyStep
+from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
@@ -23,6 +24,7 @@ from edgebm.search.candidates import Candidate
 from edgebm.search.job import Job
 from edgebm.search.probe import Probe
 from edgebm.search.race import P99_CALLS, TURNS, calls_in_turn, turn_seconds
+from edgebm.search.sensitivity import MOST_SECONDS, SAMPLES
 from edgebm.search.simulate import provable
 from edgebm.target import Target
 
@@ -61,7 +63,7 @@ class Work:
     @property
     def steps(self) -> list[AnyStep]:
         """The steps of the recipe that need samples."""
-        return [step for step in self.job.steps if step.needs_samples]
+        return [step for step in self.job.steps if reads_samples(step, self.job)]
 
     @property
     def calibration(self) -> int:
@@ -74,6 +76,11 @@ class Work:
         return list(runs.values())
 
 
+def reads_samples(step: AnyStep, job: Job) -> bool:
+    """Whether `step` will look at the calibration samples of `job`."""
+    return step.needs_samples or (isinstance(step, CorrectBias) and not job.made_up)
+
+
 def stages(work: Work, speed: Probe) -> list[Stage]:
     """Every stage of the search for one target, in order."""
     done = [(name, spent, "as long as it took now") for name, spent in work.seconds.items()]
@@ -81,12 +88,17 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
     found += [_grid(work, speed), _build(work, speed), _try_out(work, speed)]
     if work.target.is_host:
         found += [_measure(work, speed)]
-    found += [_evaluate(work, speed)]
+    found += [_evaluate(work, speed), _repair(work, speed)]
     if work.target.is_host:
         found += [_measure_p99(work, speed)]
     few = min(_FEW, len(work.job.evaluation))
     seconds = 2 * speed.load_s + few * (1 + _SIMULATE) * speed.call_s
-    return [*found, ("compare layers", seconds, f"{few} samples, twice")]
+    found += [("compare layers", seconds, f"{few} samples, twice")]
+    if work.job.recipe.explain:
+        found += [
+            ("explain", _blame_s(work, speed), "every layer alone and left out, in simulation")
+        ]
+    return found
 
 
 def write_stage(speed: Probe, targets: int) -> Stage:
@@ -103,6 +115,8 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
     if isinstance(step, SmoothActivations):
         count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
     one = speed.call_s + speed.read_s
+    if isinstance(step, CorrectBias):
+        count, one = min(step.samples, count), 2 * _SIMULATE * speed.call_s + speed.read_s
     seconds = count * one + (speed.load_s if count else 0.0)
     if isinstance(step, Gptq):
         per_sample, rest = _gptq_seconds(work.decided, _rows(work.job))
@@ -182,6 +196,28 @@ def _evaluate(work: Work, speed: Probe) -> Stage:
         "program": f"{_SCORED} candidates without your program, whose time is not known",
     }[speed.judged_by]
     return ("evaluate", _SCORED * each, f"{how}; each more that fails takes {_short(each)}")
+
+
+def _repair(work: Work, speed: Probe) -> Stage:
+    """Only where integers turn out not to be accurate enough, which no plan can know."""
+    recipe = work.job.recipe.repair
+    if recipe is None or not has_ranges(work.decided):
+        return ("repair", 0.0, "the recipe has none")
+    each = _try_out(work, speed)[1] / max(1, len(work.trials))
+    each += _evaluate(work, speed)[1] / _SCORED
+    return (
+        "repair",
+        0.0,
+        f"only if integers are not accurate enough: then {_short(_blame_s(work, speed))} to rank "
+        f"the layers, and up to {recipe.tries} times {_short(each)}",
+    )
+
+
+def _blame_s(work: Work, speed: Probe) -> float:
+    """To put each layer on integers alone, and to leave each out."""
+    layers = max((len(c.artifact.integer_nodes) for c in work.candidates), default=0)
+    samples = min(SAMPLES, work.calibration)
+    return min(MOST_SECONDS, 2 * layers * samples * _SIMULATE * speed.call_s)
 
 
 def _measure_p99(work: Work, speed: Probe) -> Stage:

@@ -31,8 +31,9 @@ _FOREIGN = "it holds something else"
 class Journal:
     """Findings by what they are about. Without a path they are not kept.
 
-    `reused` and `made` count measurements that were found and that were added; how long a step
-    took (`SECONDS`) is none. `notes` are sentences for the user: what is wrong with the file.
+    `reused` and `made` count measurements that an earlier run left and that were added; how long
+    a step took (`SECONDS`) is none. `notes` are sentences for the user: what is wrong with the
+    file.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,12 +46,14 @@ class Journal:
         self.notes: list[str] = []
         self.reused = self.made = 0
         self._entries: dict[str, Any] = {}
+        self._earlier: frozenset[str] = frozenset()
         self._whole_bytes = 0
         self._set_aside = False
         self._file: int | None = None
         self._synced = time.monotonic()
         if path is not None and path.exists():
             self._read(path)
+            self._earlier = frozenset(self._entries)
 
     @property
     def count(self) -> int:
@@ -64,9 +67,9 @@ class Journal:
             kind: what was found: "turn", "trial", "score", ...
             parts: JSON types; everything that decides the value.
         """
-        value = self._entries.get(_key(kind, parts))
-        self.reused += value is not None and kind != SECONDS
-        return value
+        key = _key(kind, parts)
+        self.reused += key in self._earlier and kind != SECONDS
+        return self._entries.get(key)
 
     def keep(self, kind: str, parts: Mapping[str, Any], value: Any, about: str = "") -> None:
         """Add an entry. One that holds NaN or infinity, which JSON has not, is left out.

@@ -7,6 +7,7 @@ scores it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 Layers = frozenset[str]
 _WORTH = 0.9  # of what integers save; a set that costs more is no better than float
 _GAIN_DB = 0.3  # by which a larger set must be predicted to be better, to be tried
-_SLACK_DB = 1.0  # by which a smaller set may be predicted to be worse, to be tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Lifting:
 
     Layers are ordered by noise for the time that they save. The shortest beginning of that
     order that is enough is found by doubling and halving; then the costliest layers are put back
-    on integers as long as the prediction hardly changes.
+    on integers, one by one, as long as the prediction is better than that of every set refused.
 
     Args:
         layers: those that can be lifted.
@@ -48,6 +48,7 @@ class Lifting:
     predict: Callable[[Layers], float]
     attempt: Callable[[Layers], bool]
     tries: int
+    _refused_db: float = -math.inf
 
     def find(self) -> Layers | None:
         """The cheapest set found that is enough; None where none was."""
@@ -95,13 +96,17 @@ class Lifting:
             if len(floats) == 1 or not self.tries:
                 break
             fewer = floats - {name}
-            if self.predict(fewer) >= self.predict(floats) - _SLACK_DB and self._try(fewer):
+            if self.predict(fewer) > self._refused_db and self._try(fewer):
                 floats = fewer
         return floats
 
     def _try(self, floats: Sequence[str] | AbstractSet[str]) -> bool:
         self.tries -= 1
-        return self.attempt(frozenset(floats))
+        layers = frozenset(floats)
+        enough = self.attempt(layers)
+        if not enough:
+            self._refused_db = max(self._refused_db, self.predict(layers))
+        return enough
 
 
 def harms(

@@ -237,7 +237,7 @@ def kept_gain(base: Outcome, after: Outcome, baseline: Outcome) -> float | None:
     if any(each is None for each in times):
         return None
     plain, integer, mended = (each or 0.0 for each in times)
-    return None if plain <= integer else (plain - mended) / (plain - integer)
+    return None if plain <= integer else min(1.0, (plain - mended) / (plain - integer))
 
 
 def _outcome_of(found: Repaired, choice: Choice) -> Outcome | None:

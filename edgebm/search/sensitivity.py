@@ -21,8 +21,8 @@ from edgebm.ir.model import Model
 from edgebm.ir.traits import ACTIVATIONS
 from edgebm.search.job import Job, Progress
 
-_SAMPLES = 16
-_SECONDS = 60.0  # of the whole measurement; fewer samples are taken when it would be longer
+SAMPLES = 16
+MOST_SECONDS = 60.0  # of the whole measurement; fewer samples are taken when it would be longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Sensitivity:
         start = time.perf_counter()
         self.sqnr_db(AS_LOWERED)
         seconds = (time.perf_counter() - start) * (2 * len(self.nodes) + 1)
-        count = min(_SAMPLES, len(self._job.calibration), max(2, int(_SECONDS / seconds)))
+        count = min(SAMPLES, len(self._job.calibration), max(2, int(MOST_SECONDS / seconds)))
         self.take_samples(count)
         layers = []
         for done, node in enumerate(self.plan.nodes):
