@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -112,24 +112,24 @@ class Repair:
             self._records.keep("layer times", candidate, known)
         return known
 
-    def explain(
-        self, artifact: Artifact, found: Repaired | None, repair: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        """The `analysis` of a report for `artifact`; see `search/analysis.py`."""
-        errors = found.errors if found else self.errors(artifact)[1]
+    def look_at(self, base: Outcome, floats: Candidate | None) -> tuple[Sensitivity, Repaired]:
+        """The errors and times of the layers of `base`, and nothing lifted; see `run`."""
+        sensitivity, errors = self.errors(base.candidate.artifact)
+        timed = base.candidate if floats is not None else None
+        return sensitivity, Repaired(base, errors, self.times_us(floats), self.times_us(timed))
+
+    def explain(self, found: Repaired, choice: Choice) -> dict[str, Any]:
+        """The `analysis` of a report for `found.base`; see `search/analysis.py`."""
+        artifact = found.base.candidate.artifact
         assert artifact.dialect is not None
         local = compare_layers(
             self._job, self._decided, artifact.lowered, artifact.integer_nodes, self._progress
         )
-        known = Known(
-            local,
-            found.float_us if found else {},
-            found.int8_us if found else {},
-            (found.lifted or frozenset()) if found else frozenset(),
-            repair,
-        )
+        lifted = found.lifted or frozenset()
+        repair = repair_dict(found, choice) if found.tried else None
+        known = Known(local, found.float_us, found.int8_us, lifted, repair)
         return analysis_dict(
-            self._job, self._decided, artifact.dialect, errors, self._progress, known
+            self._job, self._decided, artifact.dialect, found.errors, self._progress, known
         )
 
     def run(
@@ -150,9 +150,7 @@ class Repair:
         """
         artifact, recipe = base.candidate.artifact, self._job.recipe.repair
         assert recipe is not None
-        sensitivity, errors = self.errors(artifact)
-        timed = base.candidate if floats is not None else None
-        found = Repaired(base, errors, self.times_us(floats), self.times_us(timed))
+        sensitivity, found = self.look_at(base, floats)
         predicted: dict[Layers, float] = {}
 
         def predict(layers: Layers) -> float:
@@ -176,7 +174,7 @@ class Repair:
             found.tried.append(Tried(layers, built, value, accepted))
             return accepted
 
-        noise = {layer.name: layer.noise for layer in errors.layers}
+        noise = {layer.name: layer.noise for layer in found.errors.layers}
         ranked = harms(noise, found.float_us, found.int8_us)
         lifting = Lifting(ranked, predict, attempt, recipe.tries)
         found.lifted = lifting.find()
@@ -184,21 +182,12 @@ class Repair:
         return found
 
 
-def explained(
-    repair: Repair, found: Repaired | None, choice: Choice, integers: Sequence[Artifact]
-) -> dict[str, Any] | None:
-    """The `analysis` of the report, for what was repaired or else for plain integers.
-
-    None where no artifact has ranges of its own.
-    """
-    if found is not None:
-        artifact, known = found.base.candidate.artifact, repair_dict(found, choice)
-        return repair.explain(artifact, found, known)
-    ranged = [artifact for artifact in integers if artifact.dialect is not None]
-    taken = choice.chosen.candidate.artifact
-    if not ranged:
-        return None
-    return repair.explain(taken if taken.dialect is not None else ranged[0], None, None)
+def to_explain(choice: Choice) -> Outcome | None:
+    """The integer candidate that a report explains: the chosen one, or else the fastest."""
+    ranged = [o for o in choice.outcomes if o.candidate.artifact.dialect and not o.measured.failed]
+    if choice.chosen in ranged:
+        return choice.chosen
+    return min(ranged, key=lambda o: o.measured.p50_ms or 0.0, default=None)
 
 
 def repair_dict(found: Repaired, choice: Choice) -> dict[str, Any]:

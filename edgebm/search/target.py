@@ -26,7 +26,7 @@ from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.promise import promise_note, with_made_up_ranges
 from edgebm.search.race import TURNS, Race
 from edgebm.search.records import Records
-from edgebm.search.repair import Repair, Repaired, explained, repair_note, to_repair, value_of
+from edgebm.search.repair import Repair, Repaired, repair_note, to_explain, to_repair, value_of
 from edgebm.search.runner import Runner
 from edgebm.search.scores import Scores, judged_by
 from edgebm.search.seconds import Seconds
@@ -120,7 +120,7 @@ class Search:
         self.stages.run("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
         found = self._found(choice, judge)
         self.stages.run("compare layers", lambda: self._compare(found))
-        self.stages.run("explain", lambda: self._explain(found))
+        self.stages.run("explain", lambda: self._explain(found, race))
         self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
 
@@ -308,7 +308,7 @@ class Search:
             if (c.artifact.runtime, c.artifact.kind) == (runtime, "float") and c.config == config
         )
 
-    def _explain(self, found: Found) -> None:
+    def _explain(self, found: Found, race: Race) -> None:
         """Which layer is to blame, where the recipe wants it or something was repaired."""
         if self.decided is None or not (self.repaired or self.job.recipe.explain):
             return
@@ -316,7 +316,10 @@ class Search:
             self.notes += [repair_note(self.repaired, found.choice)]
         self.deadline.check()
         repair = Repair(self.job, self.decided, self.records, self.tick)
-        found.analysis = explained(repair, self.repaired, found.choice, self.integers)
+        seen, base = self.repaired, to_explain(found.choice)
+        if seen is None and base is not None:
+            seen = repair.look_at(base, self._as_float(base.candidate, race))[1]
+        found.analysis = None if seen is None else repair.explain(seen, found.choice)
 
     def _found(self, choice: Choice, judge: Judge) -> Found:
         self.notes += [note] if (note := promise_note(choice)) else []

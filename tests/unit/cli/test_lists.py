@@ -38,7 +38,7 @@ def test_unknown_target_is_an_edgebm_error() -> None:
 def test_recipes(tmp_path: Path) -> None:
     assert "int8" in CliRunner().invoke(recipes, []).stdout
     text = CliRunner().invoke(recipes, ["int8"]).stdout
-    assert "- kind: quantize_activations\n  observer: minmax\n" in text
+    assert "- kind: quantize_activations\n  observer: mse\n" in text
     assert "subset_size: 300" in text
     mine = tmp_path / "mine.yaml"
     mine.write_text(text)
