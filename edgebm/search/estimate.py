@@ -94,6 +94,9 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
     few = min(_FEW, len(work.job.evaluation))
     seconds = 2 * speed.load_s + few * (1 + _SIMULATE) * speed.call_s
     found += [("compare layers", seconds, f"{few} samples, twice")]
+    found += [
+        ("inspect", 2 * speed.load_s, "the float model and the chosen one, opened once more")
+    ]
     if work.job.recipe.explain:
         found += [
             ("explain", _blame_s(work, speed), "every layer alone and left out, in simulation")

@@ -17,7 +17,7 @@ from edgebm.passes.driver import run_passes
 from edgebm.search.assemble import all_candidates, build_floats, build_integers
 from edgebm.search.build import values_to_observe
 from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
-from edgebm.search.choose import Choice, Chooser
+from edgebm.search.choose import Choice, Chooser, Outcome
 from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.found import Found, inspect
 from edgebm.search.job import Job, Progress
@@ -113,14 +113,18 @@ class Search:
             choice = self.stages.run("evaluate", lambda: self._evaluate(chooser, race))
             if choice is None:  # cut off: nothing more is run, and the best so far is chosen
                 choice = chooser.choose(candidates, race.results)
-            first = choice
-            mended = self.stages.run("repair", lambda: self._repair(first, chooser, race))
-            choice = mended or first
+            if self.job.recipe.repair and self.decided and (base := to_repair(choice)):
+                first = choice
+                repair = self.stages.run(
+                    "repair", lambda: self._repair(first, base, chooser, race)
+                )
+                choice = repair or first
         chosen, baseline = choice.chosen.candidate, choice.baseline.candidate
         self.stages.run("measure p99", lambda: self._earn_p99(race, chosen.id, baseline.id))
         found = self._found(choice, judge)
         self.stages.run("compare layers", lambda: self._compare(found))
-        self.stages.run("explain", lambda: self._explain(found, race))
+        if self.repaired or self.job.recipe.explain:
+            self.stages.run("explain", lambda: self._explain(found, race))
         self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
 
@@ -264,11 +268,9 @@ class Search:
             raise OutOfTime
         return choice
 
-    def _repair(self, choice: Choice, chooser: Chooser, race: Race) -> Choice:
-        """Where integers would have won had they been accurate: the same with layers in float."""
-        base = to_repair(choice)
-        if self.job.recipe.repair is None or self.decided is None or base is None:
-            return choice
+    def _repair(self, choice: Choice, base: Outcome, chooser: Chooser, race: Race) -> Choice:
+        """`base` would have won had it been accurate: the same with some layers in float."""
+        assert self.decided is not None
         self.deadline.check()
         before = choice.baseline.score
 
@@ -310,11 +312,11 @@ class Search:
 
     def _explain(self, found: Found, race: Race) -> None:
         """Which layer is to blame, where the recipe wants it or something was repaired."""
-        if self.decided is None or not (self.repaired or self.job.recipe.explain):
-            return
         if self.repaired:
             self.notes += [repair_note(self.repaired, found.choice)]
         self.deadline.check()
+        if self.decided is None:
+            return
         repair = Repair(self.job, self.decided, self.records, self.tick)
         seen, base = self.repaired, to_explain(found.choice)
         if seen is None and base is not None:
