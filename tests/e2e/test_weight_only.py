@@ -154,7 +154,8 @@ def test_samples_to_evaluate_on_alone_judge_and_calibrate_nothing(tmp_path: Path
     assert result.report["metric"]["name"] == "top1"
     assert result.report["before"]["metric"] == 100.0
     assert result.report["warnings"] == [
-        "no samples were given with -d; left out: equalize_channels, smooth_activations, quantize_activations"
+        "no samples were given with -d; left out: equalize_channels, smooth_activations, "
+        "quantize_activations"
     ]
 
 
