@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgebm.backends.dialects import cpu_dialects
 from edgebm.backends.qdq import lower
 from edgebm.backends.weight_only import store_weights
 from edgebm.bundle_writer import check_destination
@@ -22,14 +21,16 @@ from edgebm.recipe import Recipe, load_recipe
 from edgebm.report.findings import findings
 from edgebm.search.choose import Limits
 from edgebm.search.deadline import Deadline
+from edgebm.search.decide import Decisions
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
 from edgebm.search.found import close_journal
-from edgebm.search.job import Job, Options, Progress, prepare
+from edgebm.search.job import Options, Progress, prepare
 from edgebm.search.journal import open_journal
+from edgebm.search.prepared import Given, prepared
 from edgebm.search.shapes import ShapeLists
 from edgebm.search.target import Search, check_buildable
-from edgebm.target import Target, load_target
+from edgebm.target import load_target
 
 __all__ = ["Result", "analyze", "compress", "evaluate", "quantize"]
 
@@ -150,49 +151,6 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     return Result(path, report, not report["missed"], report["interrupted"], notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The samples and the measure as the user named them; see `compress`."""
-
-    data: object = None
-    labels: object = None
-    metric: object = None
-    evaluation: object = None
-
-
-def prepared(
-    model: object,
-    target: str | Path | Sequence[str | Path],
-    recipe: str | Path | Recipe,
-    options: Options,
-    given: Given,
-    progress: Progress,
-) -> tuple[Job, list[Target]]:
-    """What is to be done, and for which targets: every argument checked, and no work begun.
-
-    Raises:
-        EdgebmError: see `edgebm.errors`.
-    """
-    targets = [load_target(t) for t in _listed(target)]
-    wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    _check_options(options, targets)
-    for each in targets:
-        check_buildable(each)
-    progress("import", 0, 1)
-    imported = import_model(model)
-    progress("import", 1, 1)
-    job = prepare(
-        imported,
-        wanted,
-        options,
-        data=given.data,
-        labels=given.labels,
-        metric=given.metric,
-        evaluation=given.evaluation,
-    )
-    return job, targets
-
-
 def quantize(
     model: object,
     data: object,
@@ -229,13 +187,11 @@ def quantize(
         )
     if runtime not in board.runtimes:
         raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
-    only = replace(board, runtimes=(runtime,))
-    search = Search(job, only, _quiet)
-    decided = search.passes()
+    decisions = Decisions(job, replace(board, runtimes=(runtime,)), _quiet)
+    decided = decisions.passes()
     if not has_ranges(decided):
         return store_weights(decided, job.is_ignored).model
-    lowered, _ = lower(decided, cpu_dialects(runtime, search.grids(decided)[0])[0], job.is_ignored)
-    return lowered
+    return lower(decided, decisions.dialect(decided), job.is_ignored)[0]
 
 
 def analyze(  # noqa: PLR0913 - one keyword per option of the command line
@@ -322,35 +278,3 @@ def evaluate(
 
 def _quiet(step: str, done: int, total: int) -> None:
     """Say nothing."""
-
-
-def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    listed = [target] if isinstance(target, str | Path) else list(target)
-    if not listed or len(set(map(str, listed))) < len(listed):
-        raise UsageError(
-            "give at least one target, and each only once", hint="leave out what is doubled"
-        )
-    return listed
-
-
-def _check_options(options: Options, targets: Sequence[Target]) -> None:
-    """Refuse numbers that make no sense, all at once."""
-    limits = options.limits
-    faults = [
-        f"{name} must be above 0, not {value:g}"
-        for name, value in (
-            ("max_latency_ms", limits.max_latency_ms),
-            ("max_size_mb", limits.max_size_mb),
-            ("measure_s", options.measure_s),
-            ("budget_s", options.budget_s),
-            ("subset_size", options.subset_size),
-        )
-        if value is not None and not value > 0
-    ]
-    if options.max_drop is not None and not options.max_drop >= 0:
-        faults.append(f"max_drop must be 0 or more, not {options.max_drop:g}")
-    faults += [f"threads must be 1 or more, not {t}" for t in options.threads if t < 1]
-    if limits.max_latency_ms is not None and not all(t.is_host for t in targets):
-        faults.append("max_latency_ms can be kept for the target host only: others are not timed")
-    if faults:
-        raise UsageError("; ".join(faults), hint="docs/compress.md tells what each limit means")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgebm.pipeline import Given, prepared
 from edgebm.recipe import Recipe
 from edgebm.search.choose import Limits
 from edgebm.search.job import Options, Progress
 from edgebm.search.plan import plan_dict
+from edgebm.search.prepared import Given, prepared
 from edgebm.search.shapes import ShapeLists
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from edgebm.backends.dialects import cpu_dialects
 from edgebm.backends.placement import Placement
 from edgebm.backends.qdq import lower
 from edgebm.errors import UsageError
 from edgebm.ir.model import Model
 from edgebm.search.analysis import Known, analysis_dict
+from edgebm.search.decide import Decisions
 from edgebm.search.job import Job, Progress
 from edgebm.search.sensitivity import layer_errors
 from edgebm.search.simulate import compare_layers
 from edgebm.search.summary import data_dict, model_dict, versions
-from edgebm.search.target import Search
 from edgebm.target import Target
 
 
@@ -37,9 +36,9 @@ def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
             f"the recipe {job.recipe.name} quantizes weights alone; analyzed is static INT8 only",
             hint=f"'edgebm compress -r {job.recipe.name}' reports the SQNR of every layer",
         )
-    search = Search(job, target, progress)
-    decided = search.passes()
-    dialect = cpu_dialects(target.runtimes[0], search.grids(decided)[0])[0]
+    decisions = Decisions(job, target, progress)
+    decided = decisions.passes()
+    dialect = decisions.dialect(decided)
     errors = layer_errors(job, decided, dialect, progress)
     lowered, plan = lower(decided, dialect, job.is_ignored)
     nodes = [node.name or "?" for node in plan.nodes]
@@ -50,8 +49,8 @@ def examine(job: Job, target: Target, progress: Progress) -> dict[str, Any]:
         "recipe": job.recipe.to_dict(),
         "model": model_dict(job),
         "data": data_dict(job),
-        "notes": search.notes,
-        "skips": [asdict(skip) for skip in search.skips],
+        "notes": decisions.notes,
+        "skips": [asdict(skip) for skip in decisions.skips],
         "warnings": list(dict.fromkeys(job.warnings)),
         "layers": _left_in_float(decided, plan),
         "analysis": analysis_dict(job, decided, dialect, errors, progress, known),

@@ -159,12 +159,12 @@ def test_what_others_measured_is_taken_in(prepared: tuple[Any, Model, Any]) -> N
 @pytest.fixture
 def prepared() -> tuple[Any, Model, Any]:
     from edgebm.backends.dialects import cpu_dialects
+    from edgebm.search.decide import Decisions
     from edgebm.search.job import Options, prepare
-    from edgebm.search.target import Search
     from edgebm.target import load_target
 
     job = prepare(cnn(), PLAIN, Options(), data={"image": IMAGES})
-    decided = Search(job, load_target("host"), lambda step, done, total: None).passes()
+    decided = Decisions(job, load_target("host"), lambda step, done, total: None).passes()
     return job, decided, cpu_dialects("onnxruntime")[0]
 
 

@@ -1,0 +1,77 @@
+"""The decisions of a recipe on one model, for the processor of one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
+from edgebm.backends.qdq import lower
+from edgebm.ir.model import Model
+from edgebm.passes.base import Context, Skip
+from edgebm.passes.driver import run_passes
+from edgebm.search.build import values_to_observe
+from edgebm.search.job import Job, Progress
+from edgebm.search.simulate import rank_grids
+from edgebm.target import Target
+
+
+def _not_noted(step: str, seconds: float) -> None:
+    """Default for `Decisions`: nobody asks how long a step took."""
+
+
+class Decisions:
+    """Runs the steps of the job's recipe, and settles the bits that do not overflow.
+
+    `skips` are the nodes that a step left alone, `notes` decisions worth a sentence.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        target: Target,
+        progress: Progress,
+        note_seconds: Callable[[str, float], None] = _not_noted,
+    ) -> None:
+        """`note_seconds` is called with each step and what it took."""
+        self._job, self._target, self._progress = job, target, progress
+        self._note_seconds = note_seconds
+        self.skips: list[Skip] = [*job.left_out]
+        self.notes: list[str] = []
+        self._grids: list[Grid] = []
+
+    def passes(self) -> Model:
+        """The model with the decisions of every step.
+
+        Raises:
+            PassError: see `passes/driver.py`.
+        """
+        steps = self._job.steps
+        decided, seconds = run_passes(self._job.model, steps, self.context())
+        for step, spent in zip(steps, seconds, strict=True):
+            self._note_seconds(step.kind, spent)
+        return decided
+
+    def context(self) -> Context:
+        """What the steps may use."""
+        job = self._job
+        return Context(
+            samples=None if job.made_up else job.calibration,
+            observe=lambda m: values_to_observe(m, self._target.runtimes, job.is_ignored),
+            lower=lambda model: lower(model, self.dialect(model), job.is_ignored)[0],
+            is_ignored=job.is_ignored,
+            seed=job.options.seed,
+            skips=self.skips,
+            progress=self._progress,
+        )
+
+    def grids(self, decided: Model) -> list[Grid]:
+        """Bits that do not overflow here, best first; settled once, when first needed."""
+        if not self._grids:
+            ranked, note = rank_grids(self._job, self._target, decided, self._progress)
+            self._grids = ranked
+            self.notes += [note] if note else []
+        return self._grids
+
+    def dialect(self, decided: Model) -> Dialect:
+        """The placement that every runtime of the target comes close to."""
+        return cpu_dialects(self._target.runtimes[0], self.grids(decided)[0])[0]
