@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -10,20 +9,21 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgebm.errors import DataError
-from edgebm.exec.shifts import output_shifts
+from edgebm.exec.compare import worst_gain_db
+from edgebm.exec.shifts import final_shifts, output_shifts
 from edgebm.ir.annotate import has_ranges, quant_of
 from edgebm.ir.channels import Reader
 from edgebm.ir.edit import const, input_at, set_const, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.moments import mean_of
 from edgebm.ir.rescale import input_columns
-from edgebm.ir.traits import weight_index
-from edgebm.passes.base import Context, step
+from edgebm.ir.traits import is_plain_gemm, weight_index
+from edgebm.passes.base import Context, spread_out, step
 from edgebm.quant.params import fake_quantize
 
 F64 = NDArray[np.float64]
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WORTH_DB = 0.1  # of the worst output: less is within what other samples would change
 
 
 @step
@@ -31,9 +31,14 @@ class CorrectBias:
     """Subtract from each bias the mean error that the layer's own rounding makes.
 
     `empirical` measures it on up to `samples` calibration samples, rounding of the input
-    included, on the placement of the target; what chance explains is left alone. `analytic` needs
-    none: the mean error is (q(W) - W) E[x], with E[x] from the BatchNormalization in front, whose
-    output is taken as normal and cut by a ReLU. `auto` is the first where there are samples.
+    included, on the placement of the target; what chance explains is left alone. For layers that
+    write model outputs, what is then left of all layers' errors together is added. Everything is
+    taken back where it does not bring the model's worst output nearer to the float one, on half
+    as many other samples: errors of one sign may have cancelled those of the other.
+
+    `analytic` needs no samples: the mean error is (q(W) - W) E[x], with E[x] from the
+    BatchNormalization in front, whose output is taken as normal and cut by a ReLU. `auto` is
+    empirical where there are samples and activations are quantized, and analytic elsewhere.
 
     Source:
         Nagel et al. 2019, "Data-free quantization", arXiv:1906.04721, section 4.2 and appendix C
@@ -47,27 +52,31 @@ class CorrectBias:
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         given = ctx.samples is not None and len(ctx.samples) > 0
-        if self.method == "empirical" and not given:
-            raise DataError(
-                "empirical bias correction needs calibration samples",
-                hint="give them with -d, or use method: analytic",
-            )
-        empirical = given and self.method != "analytic" and has_ranges(model)
-        shifts = self._measured(model, ctx) if empirical else self._expected(model, ctx)
-        for node in model.nodes(*_LAYERS):
-            shift = shifts.get(node.name or "?")
-            if shift is None or not shift.any():
-                continue
-            if reason := _subtract(node, shift):
-                ctx.skip(self, node.name, reason)
-        return model
+        hint = "give them with -d, or use method: analytic"
+        if self.method == "empirical":
+            ctx.given("empirical bias correction", hint)
+            if not has_ranges(model):
+                ctx.skip(self, None, "no activation was quantized before it")
+                return model
+        if self.method == "analytic" or not (given and has_ranges(model)):
+            self._subtract(model, self._expected(model, ctx), ctx)
+            return model
+        return self._empirical(model, ctx)
 
-    def _measured(self, model: Model, ctx: Context) -> dict[str, F64]:
-        assert ctx.samples is not None
-        stride = -(-len(ctx.samples) // self.samples)
-        total = -(-len(ctx.samples) // stride)
-        feeds = islice(ctx.samples.feeds(), 0, None, stride)
-        return output_shifts(ctx.lower(model), model, feeds, ctx.counter(self.kind, total))
+    def _empirical(self, model: Model, ctx: Context) -> Model:
+        samples, before = ctx.given("empirical bias correction"), model.clone()
+        lowered = ctx.lower(model)
+        others, few = spread_out(samples, self.samples // 2, first=1)
+        feeds, total = spread_out(samples, self.samples)
+        advance = ctx.counter(self.kind, 2 * total + few)
+        self._subtract(model, output_shifts(lowered, model, feeds, advance), ctx)
+        feeds, _ = spread_out(samples, self.samples)
+        self._subtract(model, final_shifts(ctx.lower(model), before, feeds, advance), ctx)
+        gain = worst_gain_db(before, lowered, ctx.lower(model), others, advance)
+        if gain >= _WORTH_DB:
+            return model
+        ctx.skip(self, None, f"the worst output gains {gain:.1f} dB by it, less than {_WORTH_DB}")
+        return before
 
     def _expected(self, model: Model, ctx: Context) -> dict[str, F64]:
         shifts = {}
@@ -75,7 +84,7 @@ class CorrectBias:
             params, weight = quant_of(node.inputs[1]), const(node.inputs[1])
             if params is None or weight is None or weight_index(node) != 1:
                 continue
-            mean = mean_of(node.inputs[0])
+            mean = mean_of(node.inputs[0]) if _reads_axis_1(node) else None
             if mean is None:
                 ctx.skip(self, node.name, "no BatchNormalization in front tells its mean input")
                 continue
@@ -85,9 +94,30 @@ class CorrectBias:
             shifts[node.name or "?"] = np.einsum("goct,gc->go", columns, grouped).reshape(-1)
         return shifts
 
+    def _subtract(self, model: Model, shifts: dict[str, F64], ctx: Context) -> None:
+        for node in model.nodes(*_LAYERS):
+            shift = shifts.get(node.name or "?")
+            if shift is None or not shift.any():
+                continue
+            if reason := _subtract(node, shift):
+                ctx.skip(self, node.name, reason)
+
+
+def _reads_axis_1(node: ir.Node) -> bool:
+    """Whether it sums over axis 1 of its input, where the channels of a BatchNormalization lie."""
+    value = node.inputs[0]
+    return node.op_type.startswith("Conv") or (
+        value is not None
+        and value.shape is not None
+        and len(value.shape) == 2
+        and node.attributes.get_int("transA", 0) == 0
+    )
+
 
 def _subtract(node: ir.Node, shift: F64) -> str:
     """Take `shift` [C] from the constant that is added to the output; or why there is none."""
+    if node.op_type == "Gemm" and not is_plain_gemm(node):
+        return "a Gemm with alpha, beta or transA set scales its bias"
     owner, index = node, 2
     if node.op_type == "MatMul":
         user = sole_user(node.outputs[0])
