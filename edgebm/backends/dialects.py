@@ -8,11 +8,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from edgebm.ir.traits import MATMULS, RECURRENT
-
-_MOVES = frozenset(
-    {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "Split"}
-)
+from edgebm.ir.traits import MATMULS, MOVES, RECURRENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +46,7 @@ class Dialect:
     signed_activations: bool
     computes: frozenset[str]
     joins: frozenset[str]
-    carries: frozenset[str] = _MOVES
+    carries: frozenset[str] = MOVES
     needs_output: frozenset[str] = frozenset()
     requantize_carried: bool = False
     int32_bias: bool = False

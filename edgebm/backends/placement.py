@@ -21,6 +21,7 @@ from edgebm.ir.traits import (
     RECURRENT,
     activation_inputs,
     is_float,
+    is_plain_gemm,
     weight_index,
 )
 
@@ -115,7 +116,7 @@ class _Planner:
         if not _is_f32(node.outputs[0]):
             kind = str(node.outputs[0].dtype).lower()
             return f"it computes in {kind}; integer kernels work beside float32 only"
-        if node.op_type == "Gemm" and not _is_plain(node):
+        if node.op_type == "Gemm" and not is_plain_gemm(node):
             return "a Gemm with alpha, beta or transA set has no int8 kernel"
         weight = const(node.inputs[1])
         stack = node.op_type == "MatMul" and weight is not None and weight.ndim > 2
@@ -259,8 +260,3 @@ def _is_grouped(node: ir.Node | None) -> bool:
 
 def _is_f32(value: ir.Value) -> bool:
     return value.dtype == ir.DataType.FLOAT
-
-
-def _is_plain(gemm: ir.Node) -> bool:
-    factors = (gemm.attributes.get_float(key, 1.0) for key in ("alpha", "beta"))
-    return all(f == 1.0 for f in factors) and gemm.attributes.get_int("transA", 0) == 0

@@ -49,7 +49,8 @@ AS_LOWERED = Setting()
 class Simulation:
     """`lowered` on ONNX Runtime without fusion: the arithmetic that exact integer kernels do.
 
-    `edges` are the quantized values with their readers, `weights` the dequantized weights by
+    `edges` are the quantized values with their readers, `grids` their (scale, zero point) as
+    lowered, by the value's name; `weights` the dequantized weights by
     the name of their node (`float_weights` the same before rounding).
     """
 
@@ -74,6 +75,10 @@ class Simulation:
                 self._open_bias(probe, node, floats[node.name])
         probe.graph.graph.sort()
         self.edges: frozenset[Edge] = frozenset(self._switches)
+        self.grids = {
+            label: (self._defaults[scale], self._defaults[zero])
+            for label, (scale, zero) in self._grids.items()
+        }
         self.weights = {n: self._defaults[label] for n, label in self._weight_inputs.items()}
         self.float_weights = {
             node.name: weight

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgebm.ir.edit import const, input_at, set_const, sole_user
+from edgebm.ir.traits import is_plain_gemm
 
 Place = tuple[ir.Node, int]  # a node, and the index of its input
 
@@ -29,6 +30,8 @@ def bias_place(node: ir.Node) -> Place | None:
 
 def why_no_bias(node: ir.Node, channels: int) -> str:
     """Why `node` cannot take one constant for each of its output channels; "" if it can."""
+    if node.op_type == "Gemm" and not is_plain_gemm(node):
+        return "a Gemm with alpha, beta or transA set scales its bias"
     place = bias_place(node)
     if place is None:
         return "no constant is added to its output"

@@ -66,15 +66,24 @@ class ChannelGroup:
 def channel_groups(model: Model) -> list[ChannelGroup]:
     """The groups of all layers, in the order of their first writers.
 
-    Groups with an obstacle are among them; groups whose channels no layer reads are not.
+    Groups with an obstacle are among them; groups whose channels no layer reads are not. A value
+    is in one group without an obstacle at most, so that what is known of it before a group is
+    rescaled holds for the others too.
     """
     found: list[ChannelGroup] = []
     seen: set[ir.Node] = set()
+    owner: dict[ir.Value, ChannelGroup] = {}
     for node in model.nodes(*_LAYERS, "BatchNormalization"):
         if node in seen or not _writes(node):
             continue
         group = _Walk(node).group
         seen.update(group.writers)
+        others = [owner[value] for value in group.values if value in owner]
+        if others and not group.obstacle:
+            # Two computed factors of a product, each of which could take the division.
+            group.obstacle = f"its product has the factors of '{others[0].label}' already"
+        if group.readers and not group.obstacle:
+            owner.update(dict.fromkeys(group.values, group))
         if group.readers or (group.obstacle and not _ends_the_model(group)):
             found.append(group)
     return found
@@ -258,7 +267,7 @@ def _why_not(node: ir.Node) -> str:
         return f"'{node.name}' puts other channels beside it"
     if node.op_type in _LAYERS:
         return f"'{node.name}' has no constant float32 weight for its channels"
-    return f"{node.op_type} does not scale with its input"
+    return f"no factor passes through {node.op_type}, or it moves the channels"
 
 
 def _ends_the_model(group: ChannelGroup) -> bool:

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from edgebm.ir.annotate import ChannelMoments, moments_of
 from edgebm.ir.edit import input_at
-from edgebm.ir.moves import upper_limit
+from edgebm.ir.moves import carry_on, upper_limit
 
 F64 = NDArray[np.float64]
 _KEEP = frozenset({"Identity", "Dropout", "GlobalAveragePool"})
+_FLATTEN = frozenset({"Flatten", "Reshape", "Squeeze"})
 _erf: Callable[[F64], F64] = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def mean_of(value: ir.Value | None) -> F64 | None:
-    """Mean of each channel of `value`, shape [C], or None where nothing tells.
+    """Mean of each channel of `value` along axis 1, shape [C], or None where nothing tells.
 
     The output of a BatchNormalization counts as normal; a ReLU or ReLU6 behind it cuts that.
 
@@ -36,6 +37,9 @@ def mean_of(value: ir.Value | None) -> F64 | None:
     before = input_at(node, 0)
     if node.op_type in _KEEP:
         return mean_of(before)
+    if node.op_type in _FLATTEN:
+        mean, (axis, repeat) = mean_of(before), carry_on(node, 1) or (None, 1)
+        return np.repeat(mean, repeat) if mean is not None and axis == 1 else None
     high = math.inf if node.op_type == "Relu" else upper_limit(node)
     normal = moments_of(before)
     return None if high is None or normal is None else clipped_mean(normal, 0.0, high)

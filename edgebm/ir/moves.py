@@ -82,7 +82,7 @@ def _pads_zeros(node: ir.Node, axis: int) -> bool:
 
 def _reduced(node: ir.Node, axis: int) -> tuple[int, int] | None:
     value, axes = node.inputs[0], const(input_at(node, 1))
-    if value is None or value.shape is None or axes is None:
+    if value is None or value.shape is None or axes is None or not axes.size:
         return None
     gone = {int(a) % len(value.shape) for a in axes}
     if axis in gone:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgebm.ir.annotate import ChannelMoments, moments_of, set_moments
 from edgebm.ir.channels import ChannelGroup, Reader
 from edgebm.ir.edit import const, input_at, set_const
-from edgebm.ir.traits import channel_axis
+from edgebm.ir.traits import channel_axis, is_transposed
 
 F64 = NDArray[np.float64]
 _SUFFIX = "equalized"
@@ -61,7 +61,7 @@ def input_columns(reader: Reader, channels: int, weight: NDArray[Any] | None = N
     if node.op_type == "ConvTranspose":
         split = weight.reshape(groups, channels // groups, weight.shape[1], -1)
         return split.swapaxes(1, 2)
-    rows = weight if _is_transposed(node) else weight.T
+    rows = weight if is_transposed(node) else weight.T
     return rows.reshape(1, rows.shape[0], channels, reader.repeat)
 
 
@@ -91,7 +91,7 @@ def _read(reader: Reader, factor: F64) -> None:
         gain = factor.reshape(groups, 1, weight.shape[1], *[1] * (weight.ndim - 2))
         scaled = np.asarray(split * gain, weight.dtype).reshape(weight.shape)
     else:
-        axis = 1 if _is_transposed(node) else 0
+        axis = 1 if is_transposed(node) else 0
         scaled = scale_channels(weight, np.repeat(factor, reader.repeat), axis)
     set_const(node, 1, scaled, suffix=_SUFFIX)
 
@@ -103,10 +103,6 @@ def _offset(group: ChannelGroup, node: ir.Node, index: int, inverse: F64) -> Non
     assert old is not None
     spread = np.repeat(inverse, where.repeat).reshape(-1, *[1] * (rank - where.axis - 1))
     set_const(node, index, np.asarray(old * spread, old.dtype), suffix=_SUFFIX)
-
-
-def _is_transposed(node: ir.Node) -> bool:
-    return node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
 
 
 def _known(axis: int | None) -> int:

@@ -12,6 +12,10 @@ from edgebm.ir.edit import const
 MATMULS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 ACTIVATIONS = frozenset({"Relu", "Clip"})
+# They hand on values of their first input as they are: rounding before is rounding behind.
+MOVES = frozenset(
+    {"Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "Split"}
+)
 
 
 def weight_index(node: ir.Node) -> int | None:
@@ -61,6 +65,17 @@ def channel_axis(node: ir.Node) -> int | None:
         weight = const(node.inputs[1])
         return None if weight is None or weight.ndim < 2 else weight.ndim - 1
     return 0
+
+
+def is_plain_gemm(node: ir.Node) -> bool:
+    """True where a Gemm is a product and a bias: no factor before either, no transposed input."""
+    factors = (node.attributes.get_float(key, 1.0) for key in ("alpha", "beta"))
+    return all(f == 1.0 for f in factors) and node.attributes.get_int("transA", 0) == 0
+
+
+def is_transposed(node: ir.Node) -> bool:
+    """True where a Gemm has its matrix as [N, K]; False for one with [K, N], and for a MatMul."""
+    return node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
 
 
 def activation_inputs(node: ir.Node) -> list[int]:

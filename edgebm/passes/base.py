@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as _checked
 
-from edgebm.errors import UsageError
+from edgebm.errors import DataError, UsageError
 from edgebm.ir.model import Model
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -61,6 +62,16 @@ class Context:
     skips: list[Skip] = field(default_factory=list)
     progress: Callable[[str, int, int], None] = _no_progress
 
+    def given(self, what: str, hint: str = "give them with -d") -> Samples:
+        """The calibration samples; `what` needs them.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.samples is None or len(self.samples) == 0:
+            raise DataError(f"{what} needs calibration samples", hint=hint)
+        return self.samples
+
     def counter(self, step: str, total: int) -> Callable[[], None]:
         """What to call after each of `total` samples, so that the user sees the progress."""
         done = 0
@@ -75,6 +86,16 @@ class Context:
     def skip(self, step: Pass, node: str | None, reason: str) -> None:
         """Record that `step` left `node` as it was."""
         self.skips.append(Skip(step.kind, node or "?", reason))
+
+
+def spread_out(samples: Samples, most: int, first: int = 0) -> tuple[Iterable[Feeds], int]:
+    """At most `most` samples at even distances over all of them, and how many they are.
+
+    `first` moves them all along by as many samples.
+    """
+    stride = -(-len(samples) // most)
+    picked = range(len(samples))[first % stride :: stride]
+    return islice(samples.feeds(), picked.start, None, stride), len(picked)
 
 
 class Pass(Protocol):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
@@ -21,6 +22,7 @@ AnyStep = Annotated[
     | SmoothActivations
     | QuantizeWeights
     | QuantizeActivations
+    | ChooseRanges
     | CorrectBias
     | QuantizeWeightsOnly
     | Gptq,

@@ -10,7 +10,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from pydantic import Field
 
-from edgebm.errors import DataError
 from edgebm.exec.collect import collect
 from edgebm.ir.channels import ChannelGroup, channel_groups
 from edgebm.ir.edit import name
@@ -51,14 +50,13 @@ class EqualizeChannels:
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         groups = []
         for group in channel_groups(model):
-            if group.obstacle:
-                ctx.skip(self, group.label, group.obstacle)
+            if reason := group.obstacle or _all_in_float(group, ctx):
+                ctx.skip(self, group.label, reason)
             else:
                 groups.append(group)
         if not groups:
             return model
-        if ctx.samples is None or len(ctx.samples) == 0:
-            raise DataError("equalization needs calibration samples", hint="give them with -d")
+        samples = ctx.given("equalization")
         watched = {name(v): v for group in groups for v in _watched(group)}
         stats = {
             label: ChannelStatistics(where.axis, where.repeat)
@@ -67,7 +65,7 @@ class EqualizeChannels:
             for where in [group.values[watched[label]]]
         }
         sinks = {label: stat.update for label, stat in stats.items()}
-        collect(model, ctx.samples.feeds(), sinks, ctx.counter(self.kind, len(ctx.samples)))
+        collect(model, samples.feeds(), sinks, ctx.counter(self.kind, len(samples)))
         for group in groups:
             factor, ratio = choose_factor(
                 _products(group, stats), [self.alpha], least=_least_factor(group, stats)
@@ -77,6 +75,14 @@ class EqualizeChannels:
             else:
                 ctx.skip(self, group.label, _even(ratio))
         return model
+
+
+def _all_in_float(group: ChannelGroup, ctx: Context) -> str:
+    """Why a group is left alone of which no layer that reads it will be quantized."""
+    nodes = [reader.node for reader in group.readers]
+    if all(ctx.is_ignored(node.name or "", node.op_type) for node in nodes):
+        return "every layer that reads it is on the ignored list"
+    return ""
 
 
 def _even(ratio: float) -> str:

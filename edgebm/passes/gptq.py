@@ -8,12 +8,12 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from edgebm.errors import DataError, PassError
+from edgebm.errors import PassError
 from edgebm.exec.collect import collect
 from edgebm.ir.annotate import quant_of, set_quant
 from edgebm.ir.edit import const, name, set_const
 from edgebm.ir.model import Model
-from edgebm.ir.traits import activation_inputs, weight_index
+from edgebm.ir.traits import activation_inputs, is_transposed, weight_index
 from edgebm.passes.base import Context, step
 from edgebm.quant.gptq import F64, Hessian, gptq
 from edgebm.quant.params import QuantParams
@@ -46,18 +46,10 @@ class Gptq:
         if not groups:
             ctx.skip(self, None, "no weight of a matrix product was decided on before")
             return model
-        if ctx.samples is None or len(ctx.samples) == 0:
-            raise DataError("GPTQ needs calibration samples", hint="give them with -d")
+        samples = ctx.given("GPTQ")
         seen = {name(read): Hessian() for layers in groups.values() for _, read in layers}
-        done, total = 0, len(ctx.samples)
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            ctx.progress(self.kind, done, total)
-
         sinks = {label: hessian.update for label, hessian in seen.items()}
-        collect(model, ctx.samples.feeds(), sinks, advance)
+        collect(model, samples.feeds(), sinks, ctx.counter(self.kind, len(samples)))
         for layers in groups.values():
             self._round(layers, seen)
         return model
@@ -68,7 +60,7 @@ class Gptq:
         params, weight = quant_of(first.inputs[1]), const(first.inputs[1])
         assert params is not None
         assert weight is not None
-        flipped = _is_transposed(first)
+        flipped = is_transposed(first)
         try:
             rounded = gptq(
                 weight.T if flipped else weight,
@@ -112,10 +104,6 @@ def _moments(seen: list[Hessian]) -> F64:
     for hessian in seen:
         total += hessian.result * hessian.rows
     return total / max(1, sum(hessian.rows for hessian in seen))
-
-
-def _is_transposed(node: ir.Node) -> bool:
-    return node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
 
 
 def _flipped(params: QuantParams) -> QuantParams:

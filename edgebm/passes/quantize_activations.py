@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from edgebm.errors import DataError
 from edgebm.exec.collect import collect
 from edgebm.ir.annotate import set_quant
 from edgebm.ir.model import Model
@@ -27,25 +26,15 @@ class QuantizeActivations:
     observer: ObserverKind = "minmax"
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        if ctx.samples is None or len(ctx.samples) == 0:
-            raise DataError(
-                "static quantization needs calibration samples",
-                hint="give them with -d samples.npz, or use -r fp32",
-            )
+        hint = "give them with -d samples.npz, or use -r fp32"
+        samples = ctx.given("static quantization", hint)
         wanted = ctx.observe(model)
         if not wanted:
             ctx.skip(self, None, "the model has nothing that can run in int8 on this target")
             return model
         watchers = {name: observer(self.observer) for name in wanted}
-        done, total = 0, len(ctx.samples)
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            ctx.progress(self.kind, done, total)
-
         sinks = {name: watcher.update for name, watcher in watchers.items()}
-        collect(model, ctx.samples.feeds(), sinks, advance)
+        collect(model, samples.feeds(), sinks, ctx.counter(self.kind, len(samples)))
         values = {v.name: v for node in model.graph.graph for v in node.outputs}
         values |= {v.name: v for v in model.graph.graph.inputs}
         for name, watcher in watchers.items():

@@ -48,3 +48,33 @@ class ChannelStatistics:
     def power(self) -> F64:
         """Mean square of each channel, shape [C]."""
         return np.asarray(self._squares / max(self._count, 1))
+
+
+class RowSample:
+    """At most `size` rows of an activation, each with the same chance, in memory that is fixed.
+
+    Every row draws a number, and those with the smallest stay.
+
+    Source:
+        Vitter 1985, "Random sampling with a reservoir", ACM TOMS 11 (1), section 2.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self._size, self._rng = size, np.random.default_rng(seed)
+        self._drawn: F64 = np.zeros(0)
+        self._rows: list[NDArray[Any]] = []
+
+    def update(self, batch: NDArray[Any], /) -> None:
+        """Take in `batch`, shape [..., K]; K as in those before."""
+        rows = batch.reshape(-1, batch.shape[-1])
+        drawn = np.concatenate([self._drawn, self._rng.random(len(rows))])
+        kept = np.sort(np.argsort(drawn, kind="stable")[: self._size])
+        held = len(self._drawn)
+        # Copies of rows: a view would keep its whole batch in memory.
+        self._rows = [self._rows[i] if i < held else rows[i - held].copy() for i in kept]
+        self._drawn = drawn[kept]
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """What was kept, in the order of arrival, shape [R, K]."""
+        return np.asarray(self._rows, np.float32)

@@ -35,9 +35,13 @@ class Product:
     power: F64
 
     def importance(self) -> F64:
-        """1 / variance of each output channel with independent inputs, shape [G, O / G]."""
+        """1 / variance of each output channel with independent inputs, shape [G, O / G].
+
+        0 where nothing reaches an output: noise harms no signal there.
+        """
         energy = np.einsum("goct,gc->go", self.columns**2, self._grouped(self.power))
-        return np.asarray(1.0 / np.maximum(energy, _TINY))
+        none = np.zeros_like(energy)
+        return np.asarray(np.divide(1.0, energy, out=none, where=energy > _TINY))
 
     def demand(self) -> F64:
         """Largest weight of each input channel, in units of what its output carries: [C]."""

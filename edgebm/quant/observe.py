@@ -82,6 +82,11 @@ class Histogram(MinMax):
         np.clip(index, 0, _BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=_BINS)
 
+    def take(self, seen: Histogram) -> None:
+        """Have seen what `seen` has, and nothing else."""
+        self.low, self.high, self.reach = seen.low, seen.high, seen.reach
+        self.counts = seen.counts.copy()
+
     @property
     def centers(self) -> NDArray[np.float64]:
         """Middle of each bin, shape [8192]."""
@@ -96,6 +101,35 @@ class Histogram(MinMax):
             self.counts = np.zeros(_BINS, np.int64)
             self.counts[_BINS // 4 : 3 * _BINS // 4] = half
             self.reach *= 2
+
+
+class Extremes(Histogram):
+    """Remembers beside its histogram in which batches the values reached farthest."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count, self._seen = count, 0
+        self._ends: list[tuple[float, float, int]] = []  # low, high and index of a batch
+
+    def update(self, batch: NDArray[Any], /) -> None:
+        super().update(batch)
+        if batch.size:
+            self._ends.append((float(batch.min()), float(batch.max()), self._seen))
+        self._seen += 1
+        lowest = sorted(self._ends)[: self._count]
+        highest = sorted(self._ends, key=lambda end: (-end[1], end[2]))[: self._count]
+        self._ends = list(dict.fromkeys([*lowest, *highest]))
+
+    @property
+    def farthest(self) -> list[int]:
+        """Indices of the batches that came nearest to an end of the range, the nearest first."""
+
+        def reach(end: tuple[float, float, int]) -> float:
+            low = end[0] / self.low if self.low < 0 else 0.0
+            return max(low, end[1] / self.high if self.high > 0 else 0.0)
+
+        ranked = sorted(self._ends, key=lambda end: (-reach(end), end[2]))
+        return [end[2] for end in ranked[: self._count]]
 
 
 class Percentile(Histogram):
@@ -185,6 +219,19 @@ class Entropy(Histogram):
 def observer(kind: ObserverKind) -> Observer:
     """A fresh observer by its recipe name."""
     return {"minmax": MinMax, "percentile": Percentile, "mse": Mse, "entropy": Entropy}[kind]()
+
+
+def every_range(seen: Histogram, bits: int = 8) -> list[Range]:
+    """What each kind of observer would choose: minmax, mse, percentile 99.99 and 99.9, entropy.
+
+    Args:
+        seen: what they all have seen.
+        bits: of the grid that `mse` has in mind.
+    """
+    kinds = [Mse(bits), Percentile(99.99), Percentile(99.9), Entropy()]
+    for kind in kinds:
+        kind.take(seen)
+    return [MinMax.result(seen), *(kind.result() for kind in kinds)]
 
 
 def _squared_error(

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from graphs import Listed, outputs, parse, quantized, samples, sqnr_db
 
 from edgebm.backends.dialects import OPENVINO_CPU
-from edgebm.errors import DataError
+from edgebm.errors import DataError, RecipeError
 from edgebm.exec.collect import FloatRunner
 from edgebm.ir.model import Model
 from edgebm.passes.base import Context
 from edgebm.passes.driver import run_passes
-from edgebm.passes.smooth_activations import ChannelPeak, SmoothActivations
+from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.recipe import load_recipe
 
 RNG = np.random.default_rng(0)
 PEAKS = np.ones(16, np.float32)
@@ -23,9 +26,14 @@ def outlying(text: str = TEXT, **weights: np.ndarray) -> Model:
     return parse(text, **(weights or {"peaks": PEAKS, "w": W2}))
 
 
-def smoothed(model: Model, given: Listed | None = None) -> tuple[Model, list[str]]:
-    ctx = Context(samples=given or samples(model, 8))
-    after, _ = run_passes(model, [SmoothActivations()], ctx)
+DEFAULT = SmoothActivations()
+SEARCH = SmoothActivations(alpha="search")
+both = pytest.mark.parametrize("step", [DEFAULT, SEARCH], ids=["fixed", "search"])
+
+
+def smoothed(model: Model, step: SmoothActivations = DEFAULT) -> tuple[Model, list[str]]:
+    ctx = Context(samples=samples(model, 8))
+    after, _ = run_passes(model, [step], ctx)
     for feeds in samples(model, 2, seed=3).feeds():
         want, got = outputs(model, feeds), outputs(after, feeds)
         for name in want:
@@ -33,9 +41,10 @@ def smoothed(model: Model, given: Listed | None = None) -> tuple[Model, list[str
     return after, [skip.reason for skip in ctx.skips]
 
 
-def test_outliers_move_into_the_weights_and_int8_gains() -> None:
+@both
+def test_outliers_move_into_the_weights_and_int8_gains(step: SmoothActivations) -> None:
     model = outlying()
-    after, reasons = smoothed(model)
+    after, reasons = smoothed(model, step)
     assert reasons == []
     assert [node.op_type for node in after.nodes()] == ["Mul", "Mul", "MatMul"]
     feeds = next(iter(samples(model, 1, seed=5).feeds()))
@@ -141,11 +150,50 @@ def test_no_samples(given: Listed | None) -> None:
         run_passes(outlying(), [SmoothActivations()], Context(samples=given))
 
 
-def test_channel_peaks() -> None:
-    peak = ChannelPeak()
-    peak.update(np.array([[[1.0, -5.0], [2.0, 0.0]]], np.float32))
-    peak.update(np.array([[[-3.0, 1.0]]], np.float32))
-    assert peak.result.shape == (2,)
-    np.testing.assert_array_equal(peak.result, [3.0, 5.0])
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        peak.update(np.full((1, 2), np.nan, np.float32))
+def test_search_takes_a_gain_that_the_threshold_does_not_see() -> None:
+    """Channels three times the others: below `outlier`, and worth a division all the same."""
+    peaks = np.where(np.arange(16) % 4 == 0, 3.0, 1.0).astype(np.float32)
+    model = outlying(peaks=peaks, w=(W2 / peaks[:, None] ** 2).astype(np.float32))
+    _, reasons = smoothed(model)
+    assert "stands out" in reasons[0]
+    after, reasons = smoothed(model, SEARCH)
+    assert reasons == []
+    assert after.to_bytes() != model.to_bytes()
+
+
+def test_search_says_what_a_group_would_gain() -> None:
+    model = outlying(peaks=np.ones(16, np.float32), w=np.sign(W2))
+    even = [{"x": RNG.uniform(-1, 1, (1, 6, 16)).astype(np.float32)} for _ in range(64)]
+    ctx = Context(samples=Listed(even))
+    after, _ = run_passes(model, [SEARCH], ctx)
+    assert after.to_bytes() == model.to_bytes()
+    (skip,) = ctx.skips
+    assert skip.reason.startswith("it would take only ")
+    assert skip.reason.endswith("% off the error of its products")
+
+
+def test_search_follows_the_seed_and_nothing_else() -> None:
+    model = outlying()
+    found = []
+    for seed in (0, 0, 1):
+        ctx = Context(samples=samples(model, 40), seed=seed)
+        found.append(run_passes(model, [SEARCH], ctx)[0].to_bytes())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("text", ["alpha: 0.7", "alpha: search", "alpha: 1"])
+def test_the_key_in_a_recipe(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"version: 1\nsteps:\n  - kind: smooth_activations\n    {text}\n")
+    (step,) = load_recipe(path).steps
+    assert isinstance(step, SmoothActivations)
+    assert step.alpha in {0.7, "search", 1.0}
+
+
+@pytest.mark.parametrize("text", ["alpha: 1.5", "alpha: seek", "alpha: '0.7'", "alpha: yes"])
+def test_wrong_values_in_a_recipe(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"version: 1\nsteps:\n  - kind: smooth_activations\n    {text}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert {line for line, _, _ in caught.value.faults} == {4}
