@@ -14,6 +14,7 @@ from edgebm.backends.dialects import cpu_grids
 from edgebm.ir.model import Model
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.recipe import Recipe, load_recipe
+from edgebm.search.assemble import all_candidates, build_floats
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, stages
 from edgebm.search.job import Options, prepare
@@ -42,10 +43,14 @@ def test_the_plan_is_what_is_built(name: str, target: str) -> None:
     planned = plan_target(prepare(build(), load_recipe(recipe), Options(), data=data), board)
     job = prepare(build(), load_recipe(recipe), Options(), data=data)
     search = Search(job, board, lambda step, done, total: None)
-    decided = search.passes()
-    artifacts = search._build(decided, search.grids(decided))
+    decided = search.decisions.passes()
+    floats = build_floats(job, board, search.deadline, search.failures)
+    search._build(decided, search.decisions.grids(decided), floats)
+    artifacts = [*search.integers, *floats]
     assert [_facts(each) for each in planned.artifacts] == [_facts(each) for each in artifacts]
-    assert [c.id for c in planned.work.candidates] == [c.id for c in search.candidates(artifacts)]
+    assert [c.id for c in planned.work.candidates] == [
+        c.id for c in all_candidates(job, board, artifacts)
+    ]
     assert planned.failures == search.failures
     assert not any(each.files for each in planned.artifacts)
 
