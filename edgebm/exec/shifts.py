@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from edgebm.exec.collect import Feeds, FloatRunner
 from edgebm.ir.edit import const, main_graph, name, sole_user
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MOVES
+from edgebm.ir.traits import MATMULS, MOVES
 
 F64 = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def output_shifts(
@@ -38,10 +37,10 @@ def output_shifts(
         For each Conv, ConvTranspose, Gemm and MatMul with an integer weight, by name: shape [C].
     """
     probe = lowered.clone()
-    weights = {node.name: const(node.inputs[1]) for node in original.nodes(*_LAYERS)}
+    weights = {node.name: const(node.inputs[1]) for node in original.nodes(*MATMULS)}
     fetched = {}
     before = _BeforeRounding()
-    for node in list(probe.nodes(*_LAYERS)):
+    for node in list(probe.nodes(*MATMULS)):
         exact, known = weights.get(node.name), node.outputs[0].shape is not None
         if exact is not None and known and _is_dequantized(node.inputs[1]):
             fetched[f"{node.name}@shift"] = node.name or "?"
@@ -55,22 +54,25 @@ def output_shifts(
     return {fetched[label]: shift for label, shift in means.shrunk().items()}
 
 
-def final_shifts(
-    lowered: Model, original: Model, samples: Iterable[Feeds], progress: Callable[[], None]
-) -> dict[str, F64]:
-    """What all rounding together adds to the mean of the layers that write the model's outputs.
-
-    Shrunk as in `output_shifts`, and of the same form; layers that end elsewhere are not in it.
-    """
-    last = {
+def final_layers(lowered: Model) -> dict[str, ir.Node]:
+    """Layers of integer weights that write the model's outputs, by the name of what they write."""
+    return {
         name(node.outputs[0]): node
-        for node in lowered.nodes(*_LAYERS)
+        for node in lowered.nodes(*MATMULS)
         if node.outputs[0].shape is not None
         and _is_dequantized(node.inputs[1])
         and _ends_the_model(node.outputs[0])
     }
-    if not last:
-        return {}
+
+
+def final_shifts(
+    lowered: Model, original: Model, samples: Iterable[Feeds], progress: Callable[[], None]
+) -> dict[str, F64]:
+    """What all rounding together adds to the mean of each of `final_layers`, by the layer's name.
+
+    Shrunk as in `output_shifts`, and of the same form.
+    """
+    last = final_layers(lowered)
     plain, rounded = (
         FloatRunner(original, list(last)),
         FloatRunner(lowered, list(last), plain=True),

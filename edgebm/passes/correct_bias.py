@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from edgebm.exec.compare import worst_gain_db
-from edgebm.exec.shifts import final_shifts, output_shifts
+from edgebm.exec.shifts import final_layers, final_shifts, output_shifts
 from edgebm.ir.annotate import has_ranges, quant_of
 from edgebm.ir.channels import Reader
 from edgebm.ir.edit import const, input_at, set_const, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.moments import mean_of
 from edgebm.ir.rescale import input_columns
-from edgebm.ir.traits import is_plain_gemm, weight_index
-from edgebm.passes.base import Context, spread_out, step
+from edgebm.ir.traits import MATMULS, is_plain_gemm, weight_index
+from edgebm.passes.base import Context, Skip, spread_out, step
 from edgebm.quant.params import fake_quantize
 
 F64 = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WORTH_DB = 0.1  # of the worst output: less is within what other samples would change
 
 
@@ -68,19 +67,21 @@ class CorrectBias:
         lowered = ctx.lower(model)
         others, few = spread_out(samples, self.samples // 2, first=1)
         feeds, total = spread_out(samples, self.samples)
-        advance = ctx.counter(self.kind, 2 * total + few)
+        last = final_layers(lowered)
+        advance = ctx.counter(self.kind, (2 if last else 1) * total + few)
         self._subtract(model, output_shifts(lowered, model, feeds, advance), ctx)
-        feeds, _ = spread_out(samples, self.samples)
-        self._subtract(model, final_shifts(ctx.lower(model), before, feeds, advance), ctx)
+        if last:
+            feeds, _ = spread_out(samples, self.samples)
+            self._subtract(model, final_shifts(ctx.lower(model), before, feeds, advance), ctx)
         gain = worst_gain_db(before, lowered, ctx.lower(model), others, advance)
         if gain >= _WORTH_DB:
             return model
-        ctx.skip(self, None, f"the worst output gains {gain:.1f} dB by it, less than {_WORTH_DB}")
+        ctx.skip(self, None, f"the worst output gains {gain:.2f} dB by it, less than {_WORTH_DB}")
         return before
 
     def _expected(self, model: Model, ctx: Context) -> dict[str, F64]:
         shifts = {}
-        for node in model.nodes(*_LAYERS):
+        for node in model.nodes(*MATMULS):
             params, weight = quant_of(node.inputs[1]), const(node.inputs[1])
             if params is None or weight is None or weight_index(node) != 1:
                 continue
@@ -95,11 +96,12 @@ class CorrectBias:
         return shifts
 
     def _subtract(self, model: Model, shifts: dict[str, F64], ctx: Context) -> None:
-        for node in model.nodes(*_LAYERS):
+        for node in model.nodes(*MATMULS):
             shift = shifts.get(node.name or "?")
             if shift is None or not shift.any():
                 continue
-            if reason := _subtract(node, shift):
+            reason = _subtract(node, shift)
+            if reason and Skip(self.kind, node.name or "?", reason) not in ctx.skips:
                 ctx.skip(self, node.name, reason)
 
 

@@ -135,8 +135,8 @@ def test_int8_without_samples_measures_what_samples_would_buy(kind: str, tmp_pat
     assert all(c["metric"] is None for c in promised.values()), "its answers mean nothing"
     assert any(c["precision"].startswith("w8") for c in found.values())
     assert report["after"]["candidate"] not in promised
-    assert [skip["step"] for skip in report["skips"]][:2] == [
-        "smooth_activations", "quantize_activations",
+    assert [skip["step"] for skip in report["skips"]][:3] == [
+        "equalize_channels", "smooth_activations", "quantize_activations",
     ]  # fmt: skip
     (note,) = (n for n in report["notes"] if n.startswith("with samples (-d)"))
     assert "static INT8" in note
@@ -154,7 +154,8 @@ def test_samples_to_evaluate_on_alone_judge_and_calibrate_nothing(tmp_path: Path
     assert result.report["metric"]["name"] == "top1"
     assert result.report["before"]["metric"] == 100.0
     assert result.report["warnings"] == [
-        "no samples were given with -d; left out: smooth_activations, quantize_activations"
+        "no samples were given with -d; left out: equalize_channels, smooth_activations, "
+        "quantize_activations"
     ]
 
 
@@ -167,7 +168,8 @@ def test_the_command_line_says_what_samples_would_buy(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "note: with samples (-d), static INT8" in done.stderr
-    assert "left out: smooth_activations, quantize_activations" in done.stderr
+    left_out = "left out: equalize_channels, smooth_activations, quantize_activations"
+    assert left_out in done.stderr
 
 
 def test_free_axes_without_samples_are_an_error_that_tells_the_way_out() -> None:

@@ -46,7 +46,11 @@ def test_every_layer_with_integers_has_its_shift(dialect: Dialect) -> None:
     decided, lowered, given = two(dialect)
     done: list[int] = []
     found = output_shifts(lowered, decided, given.feeds(), lambda: done.append(1))
-    assert {name: shift.shape for name, shift in found.items()} == {"a": (4,), "b": (4,), "c": (5,)}
+    assert {name: shift.shape for name, shift in found.items()} == {
+        "a": (4,),
+        "b": (4,),
+        "c": (5,),
+    }
     assert len(done) == 40
 
 

@@ -7,7 +7,8 @@ import pytest
 from graphs import Array, Feeds, outputs, random_model, samples
 
 from edgebm.exec.collect import FloatRunner
-from edgebm.ir.channels import Channels, channel_groups
+from edgebm.ir.channels import channel_groups
+from edgebm.ir.layers import Channels
 from edgebm.ir.model import Model
 from edgebm.ir.rescale import divide
 
@@ -328,7 +329,9 @@ def test_the_values_in_between_are_divided(label: str) -> None:
         shape = [1] * before[value.name].ndim
         shape[where.axis] = -1
         want = before[value.name] / np.repeat(factor, where.repeat).reshape(shape)
-        np.testing.assert_allclose(seen(model, value.name or "", feeds), want, rtol=2e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            seen(model, value.name or "", feeds), want, rtol=2e-5, atol=1e-5
+        )
 
 
 def seen(model: Model, name: str, feeds: Feeds) -> Array:

@@ -12,8 +12,11 @@ from tiny_models import IDS, IMAGES, RNG, X, cnn, small, transformer
 
 from edgebm.backends.dialects import cpu_grids
 from edgebm.ir.model import Model
+from edgebm.passes.choose_ranges import ChooseRanges
+from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.recipe import Recipe, load_recipe
+from edgebm.search.assemble import all_candidates, build_floats
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, stages
 from edgebm.search.job import Options, prepare
@@ -43,9 +46,12 @@ def test_the_plan_is_what_is_built(name: str, target: str) -> None:
     job = prepare(build(), load_recipe(recipe), Options(), data=data)
     search = Search(job, board, lambda step, done, total: None)
     decided = search.passes()
-    artifacts = search._build(decided, search.grids(decided))
+    floats = build_floats(job, board, search.deadline, search.failures)
+    search._build(decided, search.grids(decided), floats)
+    artifacts = [*search.integers, *floats]
     assert [_facts(each) for each in planned.artifacts] == [_facts(each) for each in artifacts]
-    assert [c.id for c in planned.work.candidates] == [c.id for c in search.candidates(artifacts)]
+    built = all_candidates(job, board, artifacts)
+    assert [c.id for c in planned.work.candidates] == [c.id for c in built]
     assert planned.failures == search.failures
     assert not any(each.files for each in planned.artifacts)
 
@@ -95,6 +101,20 @@ def test_calibration_grows_with_the_samples() -> None:
     assert many["quantize_activations"] - few["quantize_activations"] == pytest.approx(140 * 0.02)
     # Smoothing looks at 64 samples at the most.
     assert many["smooth_activations"] - few["smooth_activations"] == pytest.approx(44 * 0.011)
+
+
+def test_steps_that_measure_on_samples_are_in_the_estimate() -> None:
+    recipe = load_recipe("int8")
+    chosen = replace(recipe, steps=(*recipe.steps[:-1], ChooseRanges(), recipe.steps[-1]))
+    plan = work(chosen)
+    found = seconds(plan)
+    assert list(found)[:3] == ["fold_batchnorm", "quantize_weights", "equalize_channels"]
+    # Every range is tried on 16 samples of the simulated model: slower than all other steps.
+    others = sum(found[step.kind] for step in recipe.steps)
+    assert found["choose_ranges"] > others
+    assert 64 * SPEED.call_s < found["correct_bias"] < found["choose_ranges"]
+    analytic = work(replace(recipe, steps=(*recipe.steps[:-1], CorrectBias(method="analytic"))))
+    assert seconds(analytic)["correct_bias"] < 64 * SPEED.call_s
 
 
 def test_measuring_ends_with_the_budget() -> None:
