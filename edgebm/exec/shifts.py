@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from edgebm.exec.collect import Feeds, FloatRunner
 from edgebm.ir.edit import const, dequantized, input_at
 from edgebm.ir.model import Model
+from edgebm.ir.traits import MATMULS
 
 F64 = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def output_shifts(
@@ -37,9 +37,9 @@ def output_shifts(
         input, by name: shape [C].
     """
     probe = original.clone()
-    rounded = {node.name: node for node in lowered.nodes(*_LAYERS)}
+    rounded = {node.name: node for node in lowered.nodes(*MATMULS)}
     fetched = {}
-    for node in list(probe.nodes(*_LAYERS)):
+    for node in list(probe.nodes(*MATMULS)):
         quantized = rounded.get(node.name)
         grid = None if quantized is None else _grid(quantized.inputs[0])
         if quantized is None or grid is None or node.outputs[0].shape is None:

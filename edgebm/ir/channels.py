@@ -12,22 +12,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, input_at, name
+from edgebm.ir.edit import name
+from edgebm.ir.layers import Channels, output_axis, rank, reads, writes
 from edgebm.ir.model import Model
 from edgebm.ir.moves import carry_back, carry_on, upper_limit
-
-_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
-
-@dataclass(frozen=True, slots=True)
-class Channels:
-    """Where the channels of a value lie: index i of `axis` belongs to channel i // repeat."""
-
-    axis: int
-    repeat: int = 1
+from edgebm.ir.traits import MATMULS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +64,8 @@ def channel_groups(model: Model) -> list[ChannelGroup]:
     found: list[ChannelGroup] = []
     seen: set[ir.Node] = set()
     owner: dict[ir.Value, ChannelGroup] = {}
-    for node in model.nodes(*_LAYERS, "BatchNormalization"):
-        if node in seen or not _writes(node):
+    for node in model.nodes(*MATMULS, "BatchNormalization"):
+        if node in seen or not writes(node):
             continue
         group = _Walk(node).group
         seen.update(group.writers)
@@ -94,7 +85,7 @@ class _Walk:
 
     def __init__(self, start: ir.Node) -> None:
         out = start.outputs[0]
-        axis = _output_axis(start)
+        axis = output_axis(start)
         size = None if out.shape is None else out.shape[axis]
         self.group = ChannelGroup(size if isinstance(size, int) else 0)
         self.group.writers.append(start)
@@ -134,7 +125,7 @@ class _Walk:
             self._block("it is added to a model input or a constant")
         elif node in self.group.writers or node in self._crossed:
             return
-        elif _writes(node) and where == Channels(_output_axis(node) % _rank(value)):
+        elif writes(node) and where == Channels(output_axis(node) % rank(value)):
             self.group.writers.append(node)
         elif node.op_type in {"Add", "Sub"}:
             for index in (0, 1):
@@ -156,18 +147,18 @@ class _Walk:
         where = self.group.values[value]
         if node.op_type in {"Add", "Sub"}:
             out = node.outputs[0]
-            self._visit(out, Channels(where.axis + _rank(out) - _rank(value), where.repeat))
+            self._visit(out, Channels(where.axis + rank(out) - rank(value), where.repeat))
             self._operand(node, 1 - index, out)
         elif node.op_type == "Mul" or (node.op_type == "Div" and index == 0):
             factor, out = node.inputs[1 - index], node.outputs[0]
             assert factor is not None
-            if _rank(out) != _rank(value):
+            if rank(out) != rank(value):
                 self._block("a product gives it more axes")
                 return
             self._factors.append(factor)
             self._crossed.add(node)
             self._visit(out, where)
-        elif index == 0 and _reads(node, where):
+        elif index == 0 and reads(node, where):
             self.group.readers.append(Reader(node, where.repeat))
         elif index == 0 and (limit := upper_limit(node)) is not None:
             self.group.limits[node.outputs[0]] = limit
@@ -197,7 +188,7 @@ class _Walk:
             if (node, index) not in self.group.offsets:
                 self.group.offsets.append((node, index))
             return
-        axis = where.axis - (_rank(out) - _rank(value))
+        axis = where.axis - (rank(out) - rank(value))
         whole = self.group.channels * where.repeat
         if axis < 0 or value.shape is None or value.shape[axis] != whole:
             self._block("an Add spreads another value over its channels")
@@ -218,54 +209,12 @@ def _uses(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
         yield use.node, use.idx
 
 
-def _rank(value: ir.Value) -> int:
-    return 0 if value.shape is None else len(value.shape)
-
-
-def _output_axis(node: ir.Node) -> int:
-    return -1 if node.op_type in {"Gemm", "MatMul"} else 1
-
-
-def _writes(node: ir.Node) -> bool:
-    """Whether the layer's output channels can be rescaled in its constants."""
-    if node.op_type == "BatchNormalization":
-        scale, shift = const(node.inputs[1]), const(node.inputs[2])
-        return scale is not None and shift is not None and scale.dtype == np.float32
-    if node.op_type not in _LAYERS or not _has_matrix(node):
-        return False
-    if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
-        return False
-    bias = None if node.op_type == "MatMul" else input_at(node, 2)
-    return bias is None or const(bias) is not None
-
-
-def _reads(node: ir.Node, where: Channels) -> bool:
-    """Whether `node` sums over the channels that lie at `where` in its input 0."""
-    if node.op_type not in _LAYERS or not _has_matrix(node):
-        return False
-    value = node.inputs[0]
-    assert value is not None
-    if node.op_type in {"Conv", "ConvTranspose"}:
-        return where == Channels(1)
-    if node.op_type == "Gemm":
-        return where.axis == 1 and node.attributes.get_int("transA", 0) == 0
-    return where.axis == _rank(value) - 1 and where.axis > 0
-
-
-def _has_matrix(node: ir.Node) -> bool:
-    """Whether input 1 is a constant float32 array of two axes or more, two for products."""
-    weight = const(node.inputs[1])
-    if weight is None or weight.dtype != np.float32 or weight.ndim < 2:
-        return False
-    return weight.ndim == 2 or node.op_type in {"Conv", "ConvTranspose"}
-
-
 def _why_not(node: ir.Node) -> str:
     if node.op_type == "Clip":
         return f"the limits of '{node.name}' do not scale with its input"
     if node.op_type == "Concat":
         return f"'{node.name}' puts other channels beside it"
-    if node.op_type in _LAYERS:
+    if node.op_type in MATMULS:
         return f"'{node.name}' has no constant float32 weight for its channels"
     return f"no factor passes through {node.op_type}, or it moves the channels"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,7 +22,9 @@ from edgebm.passes.base import Context, Feeds, Samples, step
 from edgebm.quant.observe import Extremes, every_range
 from edgebm.quant.params import QuantParams, Range, range_params
 
+_Sample = tuple[Feeds, Mapping[str, NDArray[Any]]]
 _GAIN_DB = 0.05  # less is within what other samples would change
+_HELD = 64  # samples in memory at a time
 
 
 @step
@@ -32,9 +35,9 @@ class ChooseRanges:
     `entropy`. The error is measured at the model's worst output, with this tensor alone rounded
     and all else in float, on `samples` calibration samples: half of them are those in which the
     tensor reaches farthest. Rare values that matter to nobody are cut off, and those that matter
-    are kept. A range has to gain 0.05 dB to take the place of an
-    earlier one. Values that share one observed range move together. Only values that the placement
-    of the target quantizes are looked at; the others keep their range.
+    are kept. A range has to gain 0.05 dB to take the place of an earlier one. Values that share
+    one observed range move together. Only values that the placement of the target quantizes are
+    looked at; the others keep their range.
 
     It takes one sweep over all samples, and then up to 6 x values x `samples` calls of the
     simulated model, each a few times as long as a call in float: seconds for a CNN, minutes for a
@@ -94,7 +97,7 @@ class _Trial:
         self._outputs, self._samples = outputs, samples
         self._simulation = Simulation(lowered, model, outputs)
         self._plain = FloatRunner(model, outputs)
-        self._held: dict[int, tuple[Feeds, Mapping[str, NDArray[Any]]]] = {}
+        self._held: OrderedDict[int, _Sample] = OrderedDict()
         values = {name(v): v for node in model.nodes() for v in node.outputs}
         values |= {name(v): v for v in model.graph.graph.inputs}
         self.points: dict[str, list[str]] = {}
@@ -126,14 +129,19 @@ class _Trial:
         What a range cuts off lies in few samples: those that reach farthest stand for themselves,
         and others at even distances for all that is left.
         """
-        rest = [i for i in range(len(self._samples)) if i not in set(farthest)]
-        picked = rest[:: -(-len(rest) // (most - len(farthest)))] if rest else []
+        rest = [i for i in range(len(self._samples)) if i not in farthest]
+        stride = -(-len(self._samples) // (most - most // 2))
+        picked = [i for i in rest if i % stride == 0] or rest[:1]
         return dict.fromkeys(farthest, 1.0) | {i: len(rest) / len(picked) for i in picked}
 
-    def _sample(self, index: int) -> tuple[Feeds, Mapping[str, NDArray[Any]]]:
+    def _sample(self, index: int) -> _Sample:
+        """A sample and what the float model answers; the last ones are held."""
         if index not in self._held:
             feeds = next(iter(self._samples.feeds(index, index + 1)))
             self._held[index] = (feeds, self._plain.run(feeds))
+        self._held.move_to_end(index)
+        if len(self._held) > _HELD:
+            self._held.popitem(last=False)
         return self._held[index]
 
     def _db(self, source: str, params: QuantParams, weights: Mapping[int, float]) -> float:
@@ -153,7 +161,7 @@ class _Trial:
         """The integers that the lowered graph has for `source`: told by its step."""
         scale, zero = self._simulation.grids[self.points[source][0]]
         signed = zero.dtype == np.int8
-        for bits in range(2, 9):
+        for bits in range(8, 1, -1):
             if _Grid(bits, signed).over(today).scale == scale:
                 return _Grid(bits, signed)
         raise AssertionError(f"no grid of {source} has the step {scale}")

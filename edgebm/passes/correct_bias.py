@@ -18,12 +18,12 @@ from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.moments import mean_of
 from edgebm.ir.rescale import input_columns
-from edgebm.ir.traits import weight_index
+from edgebm.ir.traits import MATMULS, weight_index
 from edgebm.passes.base import Context, spread_out, step
 from edgebm.quant.params import fake_quantize
 
 F64 = NDArray[np.float64]
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 _WORTH_DB = 0.1  # of the worst output: less is within what other samples would change
 
 
@@ -75,12 +75,12 @@ class CorrectBias:
         gain = worst_gain_db(before, lowered, ctx.lower(model), others, advance)
         if gain >= _WORTH_DB:
             return model
-        ctx.skip(self, None, f"the worst output gains {gain:.1f} dB by it, less than {_WORTH_DB}")
+        ctx.skip(self, None, f"the worst output gains {gain:.2f} dB by it, less than {_WORTH_DB}")
         return before
 
     def _expected(self, model: Model, ctx: Context) -> dict[str, F64]:
         shifts = {}
-        for node in model.nodes(*_LAYERS):
+        for node in model.nodes(*MATMULS):
             params, weight = quant_of(node.inputs[1]), const(node.inputs[1])
             if params is None or weight is None or weight_index(node) != 1:
                 continue
@@ -95,7 +95,7 @@ class CorrectBias:
         return shifts
 
     def _leave(self, model: Model, shifts: dict[str, F64], ctx: Context) -> None:
-        for node in model.nodes(*_LAYERS):
+        for node in model.nodes(*MATMULS):
             shift = shifts.get(node.name or "?")
             if shift is None or not shift.any():
                 continue

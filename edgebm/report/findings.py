@@ -169,7 +169,7 @@ def _advice(layers: Sequence[Blamed]) -> list[str]:
     elif first is not None and _wasted(first) >= _WASTED:
         tries.append("an observer that gives up rare values (mse, percentile)")
     elif first is not None and _is_uneven(first):
-        tries.append("steps that even channels out (equalize_weights, smooth_activations)")
+        tries.append("steps that even channels out (equalize_channels, smooth_activations)")
     tries.append("-r int8-accurate, which searches longer")
     worth = [each for each in layers if _gain(each) >= _WORTH_DB]
     names = [str(each.layer["name"]) for each in worth]

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebm.backends.dialects import cpu_grids
-from edgebm.ir.annotate import has_ranges, quant_of
+from edgebm.ir.annotate import has_ranges, quant_of, range_of
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.traits import weight_index
 from edgebm.passes.catalog import AnyStep
+from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
@@ -35,6 +36,7 @@ _TRIAL_CALLS = 5
 _INTEGER = 0.5  # times a float call
 _SIMULATE = 5.0  # times a float call: Q/DQ nodes computed one by one
 _SMOOTH, _AGREEMENT, _FEW = 64, 64, 8  # samples that smoothing, agreement and errors look at
+_TRIED = 4  # ranges of an activation that differ, today's among them
 _SCORED = 2  # the float model, and the first candidate that passes
 _PAGE = 3.0  # times the start of a process: the pictures of the report
 _MULTIPLY, _MEMORY = 2e10, 1e9  # operations a second of numpy, in products and one by one
@@ -62,8 +64,8 @@ class Work:
 
     @property
     def steps(self) -> list[AnyStep]:
-        """The steps of the recipe that need samples."""
-        return [step for step in self.job.steps if reads_samples(step, self.job)]
+        """The steps of the recipe that run on samples."""
+        return [step for step in self.job.steps if runs_on_samples(step, self.job)]
 
     @property
     def calibration(self) -> int:
@@ -76,9 +78,11 @@ class Work:
         return list(runs.values())
 
 
-def reads_samples(step: AnyStep, job: Job) -> bool:
-    """Whether `step` will look at the calibration samples of `job`."""
-    return step.needs_samples or (isinstance(step, CorrectBias) and not job.made_up)
+def runs_on_samples(step: AnyStep, job: Job) -> bool:
+    """Whether `step` needs samples, or takes them where there are some."""
+    if isinstance(step, CorrectBias):
+        return step.method != "analytic" and not job.made_up
+    return step.needs_samples
 
 
 def stages(work: Work, speed: Probe) -> list[Stage]:
@@ -125,7 +129,22 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
         per_sample, rest = _gptq_seconds(work.decided, _rows(work.job))
         seconds += count * per_sample + rest
         return (step.kind, seconds, f"{count} samples, and rounding each matrix")
+    if isinstance(step, CorrectBias):
+        few = min(step.samples, count)
+        # Each layer beside its float twin, the outputs, and on half the samples both once more.
+        seconds = 6 * speed.load_s + few * (2.5 + 3 * _SIMULATE) * speed.call_s
+        return (step.kind, seconds, f"{few} samples, three times")
+    if isinstance(step, ChooseRanges):
+        calls = _TRIED * min(step.samples, count) * _ranges(work.decided)
+        seconds += 2 * speed.load_s + calls * _SIMULATE * speed.call_s
+        return (step.kind, seconds, f"{count} samples, and {calls} calls of the simulated model")
     return (step.kind, seconds, f"{count} samples at {_short(one)}")
+
+
+def _ranges(decided: Model) -> int:
+    """Activations that are to be quantized."""
+    values = [*decided.graph.graph.inputs, *(v for n in decided.nodes() for v in n.outputs)]
+    return sum(range_of(value) is not None for value in values)
 
 
 def _may_smooth(model: Model) -> bool:

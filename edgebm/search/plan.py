@@ -25,7 +25,7 @@ from edgebm.search.build import (
     values_to_observe,
 )
 from edgebm.search.candidates import Artifact
-from edgebm.search.estimate import Work, reads_samples, stages, write_stage
+from edgebm.search.estimate import Work, runs_on_samples, stages, write_stage
 from edgebm.search.job import Job, Progress
 from edgebm.search.probe import Probe, probe
 from edgebm.search.summary import versions
@@ -103,7 +103,7 @@ def plan_target(job: Job, target: Target) -> Planned:
         seed=job.options.seed,
         skips=skips,
     )
-    steps = [step for step in job.steps if not reads_samples(step, job)]
+    steps = [step for step in job.steps if not runs_on_samples(step, job)]
     decided, spent = run_passes(job.model, steps, context)
     seconds: dict[str, float] = {}
     for step, taken in zip(steps, spent, strict=True):

@@ -7,7 +7,8 @@ import pytest
 from graphs import Array, Feeds, outputs, random_model, samples
 
 from edgebm.exec.collect import FloatRunner
-from edgebm.ir.channels import Channels, channel_groups
+from edgebm.ir.channels import channel_groups
+from edgebm.ir.layers import Channels
 from edgebm.ir.model import Model
 from edgebm.ir.rescale import divide
 

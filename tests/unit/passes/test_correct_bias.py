@@ -95,7 +95,7 @@ def test_what_gains_nothing_is_taken_back_and_said() -> None:
     assert written(after).to_bytes() == before.to_bytes()
     (skip,) = ctx.skips
     assert skip.step == "correct_bias"
-    assert skip.reason == "the worst output gains 0.0 dB by it, less than 0.1"
+    assert skip.reason == "the worst output gains 0.00 dB by it, less than 0.1"
 
 
 def norm_model(flatten: bool = False) -> tuple[Model, np.ndarray, np.ndarray]:

@@ -66,7 +66,7 @@ def test_values_that_are_cut_off() -> None:
 def test_uneven_channels() -> None:
     text = said(culprit(activation=activation(spread=150.0, median_peak=1.25, seen_high=193.0)))
     assert "largest channel reaches 193, the median one of 8 only 1.25" in text
-    assert "equalize_weights" in text
+    assert "equalize_channels" in text
 
 
 def test_weights_are_the_cause_where_they_are_noisier() -> None:
