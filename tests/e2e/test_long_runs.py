@@ -63,6 +63,19 @@ def score(run):
     return float(np.mean([run({"x": np.full((1, 8), k, np.float32)})["y"].sum() for k in (1, 2)]))
 """
 
+# Two seconds for each candidate, and the float model is one.
+SLOW = """
+import time
+import numpy as np
+
+def score(run):
+    found = []
+    for _ in range(100):
+        time.sleep(0.02)
+        found.append(run({"x": np.ones((1, 8), np.float32)})["y"].sum())
+    return float(np.mean(found))
+"""
+
 
 def model() -> Model:
     return random_model(
@@ -334,10 +347,12 @@ def test_without_time_the_float_model_is_written(folder: Path, budget_s: float) 
 
 
 def test_a_run_out_of_time_goes_on_when_there_is_more(folder: Path) -> None:
-    assert main(command("--measure-seconds", "30", "--budget", "4s")) == 0
+    Path("slow.py").write_text(SLOW)
+    judged = ("-e", "slow.py:score", "--max-drop", "1000")
+    assert main(command(*judged, "--budget", "4.5s")) == 0
     unfinished = report(Path("out.edgebm"))
     known = len(entries(Path("out.edgebm.resume")))
-    assert main(command("--budget", "1h")) == 0
+    assert main(command(*judged, "--budget", "1h")) == 0
     finished = report(Path("out.edgebm"))
     assert unfinished["verdict"].startswith("Out of time")
     assert not finished["verdict"].startswith("Out of time")
