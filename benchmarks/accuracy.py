@@ -1,4 +1,4 @@
-"""What INT8 costs in accuracy: edgebm's recipes against NNCF and ONNX Runtime, on seven models.
+"""What INT8 costs in accuracy: edgebm's recipes against NNCF and ONNX Runtime, on eight models.
 
 ``python benchmarks/accuracy.py`` builds every contender from the same 300 samples, lets it answer
 the whole test set, and prints a table for each model. What was built and answered stays in

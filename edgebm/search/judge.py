@@ -34,9 +34,10 @@ class Demand:
     """What is asked of accuracy where the user set no limit.
 
     Without labels, and for metrics that are not in points, `floor` decides. Metrics in points may
-    drop by `drop_points`. With `no_loss` the model must not be worse than float by more than
-    chance explains either, whatever the limit (McNemar's test at 5 %), where a metric judges
-    single answers.
+    drop by `drop_points`. With `no_loss` the floor holds beside a metric too, whatever the limit,
+    and the model must not be worse than float by more than chance explains (McNemar's test at
+    5 %), where a metric judges single answers: a few hundred labels do not see what the outputs
+    show.
     """
 
     floor: Floor
@@ -142,7 +143,8 @@ class MetricJudge:
         kept, why = _within(self.metric, self.max_drop, before, after, self._demand)
         if not (kept and self._demand.no_loss):
             return kept, why
-        return _explained_by_chance(before, after, why)
+        kept, floor = meets_floor(after.agreement, self._demand.floor)
+        return _explained_by_chance(before, after, why) if kept else (False, floor)
 
 
 class EvaluationJudge:
@@ -179,19 +181,24 @@ class EvaluationJudge:
         return Score(value, self._reference.agreement(run, lambda done, total: None))
 
     def accepts(self, before: Score, after: Score) -> tuple[bool, str]:
-        return _within(self.evaluation, self.max_drop, before, after, self._demand)
+        kept, why = _within(self.evaluation, self.max_drop, before, after, self._demand)
+        if not (kept and self._demand.no_loss):
+            return kept, why
+        kept, floor = meets_floor(after.agreement, self._demand.floor)
+        return kept, why if kept else floor
 
 
 def _allowed(
     judge: Metric | Evaluation, max_drop: float | None, demand: Demand
 ) -> tuple[float | None, str]:
     """The drop allowed and a sentence about it; None where the agreement floor decides."""
+    also = f"; {demand.floor}" if demand.no_loss else ""
     if max_drop is not None:
         unit = f" {judge.unit}" if judge.unit else ""
-        return max_drop, f"{judge.name} may get worse by {max_drop:g}{unit}"
+        return max_drop, f"{judge.name} may get worse by {max_drop:g}{unit}{also}"
     if judge.unit == "points":
         allowed = demand.drop_points
-        return allowed, f"{judge.name} may drop by {allowed:g} points"
+        return allowed, f"{judge.name} may drop by {allowed:g} points{also}"
     return None, f"no --max-drop is given for {judge.name}: {demand.floor}"
 
 

@@ -56,7 +56,10 @@ class Mend:
         before = choice.baseline.score
 
         def score(artifact: Artifact) -> tuple[float | None, bool]:
-            candidate = replace(base.candidate, artifact=artifact)
+            # A layer that integers harm may be one that bf16 harms: the set is found in f32, and
+            # bf16 takes part when the repaired artifact is chosen from.
+            config = replace(base.candidate.config, precision="f32")
+            candidate = replace(base.candidate, artifact=artifact, config=config)
             self.measuring.try_out([candidate])
             if candidate.answers_id in self.measuring.failed():
                 return None, False

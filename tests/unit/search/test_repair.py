@@ -12,11 +12,15 @@ import pytest
 from graphs import parse
 
 import edgebm
+from edgebm.data.metrics import resolve_metric
+from edgebm.data.samples import open_samples
 from edgebm.exec.collect import FloatRunner
 from edgebm.ir.model import Model
 from edgebm.recipe import load_recipe
+from edgebm.search.judge import DEFAULT, STRICT, MetricJudge
 from edgebm.search.repair import _errors_from_json, _errors_to_json
 from edgebm.search.sensitivity import LayerError, LayerErrors
+from edgebm.spec import TensorSpec
 
 TARGET = "cpu-x86-vnni"  # latency is not measured for it, so that nothing depends on this machine
 OFFSET = 3000.0
@@ -157,3 +161,22 @@ def test_errors_of_layers_survive_the_journal() -> None:
         math.inf, (LayerError("a", "Conv", 12.5, math.inf), LayerError("b", "Add", 1.0, 2.0)), 7
     )
     assert _errors_from_json(_errors_to_json(found)) == found
+
+
+def test_strict_asks_for_the_floor_beside_a_metric() -> None:
+    """All answers right, but the scores moved: enough by default, and not for int8-accurate."""
+    exact = np.eye(4, dtype=np.float32) * 10
+
+    def run(moved: float) -> Callable[[Any], dict[str, Any]]:
+        noise = np.random.default_rng(0).normal(size=4).astype(np.float32)
+        return lambda feeds: {"y": feeds["x"] + np.float32(moved) * noise}
+
+    face = (TensorSpec("x", "float32", (1, 4)),)
+    with open_samples({"x": exact, "labels": np.arange(4)}, face) as given:
+        for demand, enough in ((DEFAULT, True), (STRICT, False)):
+            judge = MetricJudge(resolve_metric("top1"), run(0.0), given, 1.0, demand)
+            before, after = (judge.score(run(moved), lambda *_: None) for moved in (0.0, 1.0))
+            assert before.value == after.value == 100
+            assert judge.accepts(before, after)[0] is enough
+        assert "dB SQNR" in judge.accepts(before, after)[1]
+        assert "30 dB" in judge.floor
