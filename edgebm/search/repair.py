@@ -212,9 +212,13 @@ def repair_note(found: Repaired, choice: Choice) -> str:
     base, after = found.base, _outcome_of(found, choice)
     refused = f"{base.candidate.id} was refused ({base.why})"
     count = len(found.tried)
-    if found.lifted is None or after is None:
+    if found.lifted is None:
         return f"{refused}; of {count} sets of layers in float, none that saves time is enough"
     names = ", ".join(sorted(found.lifted))
+    if after is None:
+        return (
+            f"{refused}; with {names} in float it is accurate enough, but was not timed any more"
+        )
     gain = kept_gain(base, after, choice.baseline)
     kept = "" if gain is None else f"; {gain:.0%} of the time that integers save is kept"
     return f"{refused}; with {names} in float it is accurate enough{kept}"
