@@ -25,6 +25,7 @@ from edgebm.ir.edit import (
     replace_uses,
 )
 from edgebm.ir.model import Model
+from edgebm.ir.traits import is_transposed
 
 _DOMAIN = "com.microsoft"
 # What its kernels may do to the inputs: round them to 8 bits per block (fast), or nothing.
@@ -112,7 +113,7 @@ def _matrix(node: ir.Node) -> _Matrix | None:
     zero = np.full(scale.shape, shift) if zero is None else zero.astype(np.int32) + shift
     integers = stored.astype(np.int32) + shift
     blocked = source.attributes.get_int("block_size", 0)
-    if not (node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1):
+    if not is_transposed(node):
         integers = integers.T
         scale, zero = (scale.T, zero.T) if blocked else (scale, zero)
     size = blocked or _block_of(integers.shape[1])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgebm.ir.edit import (
     add_const,
     const,
+    dequantized,
     free_name,
     input_at,
     name,
@@ -24,6 +25,7 @@ from edgebm.ir.edit import (
     sole_user,
 )
 from edgebm.ir.model import Model
+from edgebm.ir.traits import is_transposed
 
 _DOMAIN = "com.microsoft"
 
@@ -73,7 +75,7 @@ def _match(node: ir.Node) -> _Product | None:
         return None
     if quantized.op_type != "QuantizeLinear":
         return None
-    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1:
+    if is_transposed(node):
         weight = weight.T
     scale = np.broadcast_to(scale.reshape(-1), weight.shape[1:]).astype(np.float32)
     last, bias = _bias(node, weight.shape[1])
@@ -107,14 +109,8 @@ def _bias(node: ir.Node, width: int) -> tuple[ir.Node, NDArray[np.float32] | Non
 def _float_bias(gemm: ir.Node, width: int) -> NDArray[np.float32] | None:
     """The bias as [N]; None if there is none, or none that is the same for every row."""
     value = input_at(gemm, 2)
-    stored = _dequantized(value)
-    if stored is None:
-        bias = const(value)
-    else:
-        integers, scale = const(stored.inputs[0]), const(stored.inputs[1])
-        assert integers is not None  # lowering wrote both as constants
-        assert scale is not None
-        bias = np.asarray(integers * scale)
+    stored = dequantized(value)
+    bias = const(value) if stored is None else stored
     if bias is None or bias.size not in (1, width) or bias.shape[-1:] not in ((), (1,), (width,)):
         return None
     return np.asarray(np.broadcast_to(bias.reshape(-1), (width,)), np.float32)

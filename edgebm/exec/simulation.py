@@ -50,8 +50,8 @@ class Simulation:
     """`lowered` on ONNX Runtime without fusion: the arithmetic that exact integer kernels do.
 
     `edges` are the quantized values with their readers, `grids` their (scale, zero point) as
-    lowered, by the value's name; `weights` the dequantized weights by
-    the name of their node (`float_weights` the same before rounding).
+    lowered, by the value's name; `weights` the dequantized weights by the name of their node
+    (`float_weights` the same before rounding).
     """
 
     def __init__(self, lowered: Model, original: Model, fetch: list[str]) -> None:
