@@ -37,10 +37,15 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class StateSpec:
-    """A recurrent state: `output` of one call is `input` of the next."""
+    """A recurrent state: `output` of one call is `input` of the next.
+
+    `initial` is the bundle member that holds the state before the first call, an array whose
+    free axes have size 1 or their own; empty for zeros.
+    """
 
     input: str
     output: str
+    initial: str = ""
 
 
 @dataclass(frozen=True, slots=True)

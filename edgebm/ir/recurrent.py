@@ -1,0 +1,104 @@
+"""LSTM, GRU and RNN nodes by the names of their parts, not by the numbers of their inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgebm.ir.edit import const, input_at
+from edgebm.ir.traits import RECURRENT
+
+# Rows of W, R and B are stacked gate by gate, in the order of the ONNX standard.
+GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}
+X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
+Y, Y_H, Y_C = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A recurrent node with constant weights. G gates, H hidden units, I inputs, D directions.
+
+    `w` is [D, G * H, I], `r` [D, G * H, H] and `b` [D, 2 * G * H] (the biases of `w`, then those
+    of `r`) or None for zeros; all are views that must not be written to.
+    """
+
+    node: ir.Node
+    w: NDArray[Any]
+    r: NDArray[Any]
+    b: NDArray[Any] | None
+
+    @property
+    def op(self) -> str:
+        return self.node.op_type
+
+    @property
+    def gates(self) -> int:
+        return len(GATES[self.op])
+
+    @property
+    def hidden(self) -> int:
+        return int(self.r.shape[2])
+
+    @property
+    def inputs(self) -> int:
+        return int(self.w.shape[2])
+
+    @property
+    def direction(self) -> str:
+        """ "forward", "reverse" or "bidirectional"."""
+        return self.node.attributes.get_string("direction", "forward")
+
+    @property
+    def directions(self) -> int:
+        return int(self.w.shape[0])
+
+    @property
+    def resets_after(self) -> bool:
+        """Whether a GRU applies its reset gate to the product with R (PyTorch, Keras, cuDNN)."""
+        return self.op == "GRU" and self.node.attributes.get_int("linear_before_reset", 0) != 0
+
+    @property
+    def lengths(self) -> ir.Value | None:
+        """Steps of each sequence of the batch, or None where all have the same."""
+        return input_at(self.node, LENGTHS)
+
+    @property
+    def initial_h(self) -> ir.Value | None:
+        return input_at(self.node, INITIAL_H)
+
+    @property
+    def initial_c(self) -> ir.Value | None:
+        return input_at(self.node, INITIAL_C) if self.op == "LSTM" else None
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether gates and output have their usual functions and nothing is clipped or extra.
+
+        The usual ones are those of Hochreiter & Schmidhuber 1997 with forget gates, and of
+        Cho et al. 2014: sigmoid for gates, tanh for what is squashed (tanh for an RNN).
+        """
+        attributes = self.node.attributes
+        usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+        named = attributes.get_strings("activations", usual[self.op] * self.directions)
+        wanted = [name.lower() for name in usual[self.op] * self.directions]
+        return (
+            [name.lower() for name in named] == wanted
+            and not {"clip", "activation_alpha", "activation_beta"} & set(attributes)
+            and attributes.get_int("layout", 0) == 0
+            and attributes.get_int("input_forget", 0) == 0
+            and input_at(self.node, PEEPHOLES) is None
+        )
+
+
+def cell_of(node: ir.Node) -> Cell | None:
+    """The recurrent node by its parts; None for another op, or where a weight is computed."""
+    if node.op_type not in RECURRENT:
+        return None
+    w, r, bias = const(node.inputs[W]), const(node.inputs[R]), input_at(node, B)
+    b = const(bias)
+    if w is None or r is None or (bias is not None and b is None):
+        return None
+    return Cell(node, w, r, b)
