@@ -149,6 +149,7 @@ def _variant(job: Job, found: Found, golden: Golden) -> tuple[Variant, dict[str,
         requires=tuple(sorted(features)),
         tolerance=_tolerances(job, found, golden),
         layers=found.layers.get(candidate.id, {}),
+        cells=found.cells.get(candidate.id, {}),
     )
     return variant, {f"{folder}/{short}": data for short, data in artifact.files.items()}
 

@@ -74,7 +74,7 @@ class Variant:
     (`runtime/cpu.py` words) without which the artifact gives other answers or does not run.
     `tolerance` is, per output, the largest relative error of the self-test:
     `norm(got - golden) / norm(golden)`. `layers` counts executed layers by precision as the
-    host saw them.
+    host saw them, and `cells` has what each recurrent layer ran in there.
     """
 
     target: str
@@ -86,6 +86,7 @@ class Variant:
     requires: tuple[str, ...] = ()
     tolerance: Mapping[str, float] = field(default_factory=dict)
     layers: Mapping[str, int] = field(default_factory=dict)
+    cells: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ class Grid:
     weight_bits: int
     activation_bits: int
 
+    @property
+    def cell_bits(self) -> int:
+        """Bits of the weights of a recurrent cell, whose hidden state always takes 8."""
+        return 8 if self == EXACT else 7
+
     def __str__(self) -> str:
         return f"w{self.weight_bits}a{self.activation_bits}"
 
@@ -54,6 +59,7 @@ class Dialect:
     stacked_weights: bool = True
     grouped_adds: bool = True
     free_transposed: bool = True
+    cells: frozenset[str] = frozenset()
     grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:
@@ -86,6 +92,7 @@ OPENVINO_CPU = Dialect(
     grouped_adds=False,
     # It would round their inputs, and compute them in float all the same (2026.4).
     free_transposed=False,
+    cells=frozenset({"LSTM", "GRU"}),
 )
 _CPU = {d.runtime: d for d in (ONNXRUNTIME_CPU, OPENVINO_CPU)}
 

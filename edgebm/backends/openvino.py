@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgebm.backends.openvino_recurrent import quantize_cells
 from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
 from edgebm.runtime.engines import import_vendor
@@ -22,6 +23,8 @@ ROUNDED_INPUTS = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
 def build(lowered: Model) -> dict[str, bytes]:
     """The files of the artifact, from a float or Q/DQ graph. Float weights stay f32.
 
+    Recurrent nodes that carry a decision compute in integers inside (`openvino_recurrent.py`).
+
     Raises:
         BackendFailed: OpenVINO refuses the graph; its own words are in the message.
     """
@@ -30,8 +33,11 @@ def build(lowered: Model) -> dict[str, bytes]:
         onnx_path.write_bytes(lowered.to_bytes())
         try:
             converted = ov.convert_model(onnx_path)
+            quantize_cells(converted, lowered)
             _settle_names(converted, lowered)
             ov.save_model(converted, xml, compress_to_fp16=False)
+        except BackendFailed:
+            raise
         except Exception as cause:
             raise BackendFailed(
                 f"OpenVINO {ov.__version__} does not convert the model: {cause}"

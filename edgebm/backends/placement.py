@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from edgebm.backends.dialects import Dialect
-from edgebm.ir.annotate import quant_of, range_of
+from edgebm.ir.annotate import cell_params_of, quant_of, range_of
 from edgebm.ir.edit import const, name
 from edgebm.ir.model import Model
+from edgebm.ir.recurrent import cell_of, why_no_integers
 from edgebm.ir.traits import (
     ACTIVATIONS,
     MATMULS,
@@ -27,6 +28,7 @@ from edgebm.ir.traits import (
 
 Ignored = Callable[[str, str], bool]
 NOT_QUANTIZED = "its weight was not quantized"
+_IGNORED = "it is on the ignored list"
 
 
 @dataclass(slots=True)
@@ -36,15 +38,22 @@ class Placement:
     `points` maps the name of each value to quantize to the value whose range it uses (itself,
     or the one a carrier took it from). `whole` are points that every consumer must read
     through DQ; of the others only integer consumers do. `nodes` are the nodes that run on
-    integers, `carriers` those that hand integers to them, and `reasons` says of every other
-    computing node, by name, why it stays in float.
+    integers, `carriers` those that hand integers to them, and `cells` recurrent nodes that do
+    inside, without Q/DQ around them. `reasons` says of every other computing node, by name, why
+    it stays in float.
     """
 
     points: dict[str, ir.Value] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)
     nodes: list[ir.Node] = field(default_factory=list)
     carriers: set[ir.Node] = field(default_factory=set)
+    cells: list[ir.Node] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def integer_nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that run on integers."""
+        return tuple(node.name or "?" for node in (*self.nodes, *self.cells))
 
 
 def place(model: Model, dialect: Dialect, ignored: Ignored, *, decided: bool) -> Placement:
@@ -74,8 +83,9 @@ class _Planner:
             else:
                 self.integer.add(node)
         for node in model.nodes():
-            if node.op_type in (MATMULS | RECURRENT) - self.dialect.computes:
+            if node.op_type in MATMULS - self.dialect.computes:
                 self.out.reasons[node.name or "?"] = self.dialect.why_not(node.op_type)
+        self._place_cells(model)
         joins = self._joins(model)
         for node in model.nodes():
             if node in self.integer:
@@ -91,10 +101,27 @@ class _Planner:
     def _why_float(self, node: ir.Node) -> str:
         """Why a computing node stays in float; an empty string if it becomes integer."""
         if self.ignored(node.name or "", node.op_type):
-            return "it is on the ignored list"
+            return _IGNORED
         operands = activation_inputs(node)
         reason = self._unfit(node, operands)
         return reason or (self._undecided(node, operands) if self.decided else "")
+
+    def _place_cells(self, model: Model) -> None:
+        for node in model.nodes(*RECURRENT):
+            if reason := self._why_float_cell(node):
+                self.out.reasons[node.name or "?"] = reason
+            else:
+                self.out.cells.append(node)
+
+    def _why_float_cell(self, node: ir.Node) -> str:
+        if self.ignored(node.name or "", node.op_type):
+            return _IGNORED
+        if node.op_type not in self.dialect.cells:
+            return self.dialect.why_not(node.op_type)
+        if reason := why_no_integers(cell_of(node)):
+            return reason
+        undecided = self.decided and cell_params_of(node) is None
+        return "its integers were not laid out" if undecided else ""
 
     def _unfit(self, node: ir.Node, operands: list[int]) -> str:
         """What about the node itself no integer kernel of the engine takes."""

@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from edgebm.backends.dialects import Dialect
 from edgebm.backends.placement import Ignored, Placement, place
-from edgebm.ir.annotate import quant_of, range_of, shift_of
+from edgebm.ir.annotate import (
+    cell_params_of,
+    clear_cell_params,
+    quant_of,
+    range_of,
+    set_cell_params,
+    shift_of,
+)
 from edgebm.ir.bias import subtract_from_bias
 from edgebm.ir.edit import add_const, const, name, remove_dead
 from edgebm.ir.model import Model
-from edgebm.ir.traits import activation_inputs, weight_index
+from edgebm.ir.traits import RECURRENT, activation_inputs, weight_index
 from edgebm.quant.params import QuantParams, quantize, range_params, with_bits
 
 _INT32_MAX = 2**31 - 1
@@ -39,9 +46,20 @@ def lower(model: Model, dialect: Dialect, ignored: Ignored) -> tuple[Model, Plac
             writer.weights(node)
     for label in plan.points:
         writer.activation(label)
+    _settle_cells(out, dialect, plan)
     out.graph.graph.sort()
     remove_dead(out.graph.graph)
     return out, plan
+
+
+def _settle_cells(out: Model, dialect: Dialect, plan: Placement) -> None:
+    """Leave on recurrent nodes what their kernel shall do: it is told when the files are made."""
+    for node in out.nodes(*RECURRENT):
+        params = cell_params_of(node)
+        if params is not None and node in plan.cells:
+            set_cell_params(node, params.with_weight_bits(dialect.grid.cell_bits))
+        else:
+            clear_cell_params(node)
 
 
 class _Writer:

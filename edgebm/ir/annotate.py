@@ -3,7 +3,8 @@
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
 (signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
 `ChannelMoments`, which are knowledge and no decision, and a layer's output the shift of its mean
-that a quantized layer takes out of its bias. All live in `Value.meta`: copied by
+that a quantized layer takes out of its bias. The weight R of a recurrent cell carries
+`CellParams`, which lay out the integers of the whole cell. All live in `Value.meta`: copied by
 `clone()`, not written into an ONNX file. No other module reads or writes these keys.
 """
 
@@ -16,11 +17,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgebm.ir.model import Model
+from edgebm.ir.traits import RECURRENT
 from edgebm.quant.params import QuantParams, Range
+from edgebm.quant.recurrent import CellParams
 
 _QUANT = "edgebm.quant"
+_CELL = "edgebm.cell"
 _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
+_R = 2  # the input of a recurrent node that holds R
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,28 @@ def clear_quant(value: ir.Value) -> None:
 def has_ranges(model: Model) -> bool:
     """Whether some activation is to be quantized; without, decisions are about weights alone."""
     values = [*model.graph.graph.inputs, *(v for node in model.graph.graph for v in node.outputs)]
-    return any(range_of(value) is not None for value in values)
+    cells = (cell_params_of(node) for node in model.nodes(*RECURRENT))
+    return any(range_of(v) is not None for v in values) or any(c is not None for c in cells)
+
+
+def cell_params_of(cell: ir.Node) -> CellParams | None:
+    """How the recurrent node `cell` computes in integers, or None if it stays in float."""
+    weight = cell.inputs[_R]
+    found = None if weight is None else weight.meta.get(_CELL)
+    return found if isinstance(found, CellParams) else None
+
+
+def set_cell_params(cell: ir.Node, params: CellParams) -> None:
+    """Leave a decision on the recurrent node `cell`, in place of an earlier one."""
+    weight = cell.inputs[_R]
+    assert weight is not None
+    weight.meta[_CELL] = params
+
+
+def clear_cell_params(cell: ir.Node) -> None:
+    """Take the decision on the recurrent node `cell` back: it stays in float."""
+    if (weight := cell.inputs[_R]) is not None:
+        weight.meta.pop(_CELL, None)
 
 
 def moments_of(value: ir.Value | None) -> ChannelMoments | None:
@@ -88,4 +114,4 @@ def annotated(model: Model) -> frozenset[str]:
     """Names of the values that carry a decision. Editing a weight drops its own."""
     values = [*model.graph.graph.initializers.values(), *model.graph.graph.inputs]
     values += [value for node in model.graph.graph for value in node.outputs]
-    return frozenset(value.name for value in values if value.name and _QUANT in value.meta)
+    return frozenset(v.name for v in values if v.name and {_QUANT, _CELL} & set(v.meta))

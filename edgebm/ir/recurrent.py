@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -48,7 +49,7 @@ class Cell:
 
     @property
     def direction(self) -> str:
-        """ "forward", "reverse" or "bidirectional"."""
+        """One of "forward", "reverse" and "bidirectional"."""
         return self.node.attributes.get_string("direction", "forward")
 
     @property
@@ -59,6 +60,15 @@ class Cell:
     def resets_after(self) -> bool:
         """Whether a GRU applies its reset gate to the product with R (PyTorch, Keras, cuDNN)."""
         return self.op == "GRU" and self.node.attributes.get_int("linear_before_reset", 0) != 0
+
+    @property
+    def bias(self) -> NDArray[Any]:
+        """The sum of both biases [D, G * H], zeros without any; not for `resets_after`."""
+        if self.b is None:
+            return np.zeros(self.r.shape[:2], self.r.dtype)
+        ours, theirs = np.split(self.b, 2, axis=1)
+        total: NDArray[Any] = ours + theirs
+        return total
 
     @property
     def lengths(self) -> ir.Value | None:
@@ -102,3 +112,25 @@ def cell_of(node: ir.Node) -> Cell | None:
     if w is None or r is None or (bias is not None and b is None):
         return None
     return Cell(node, w, r, b)
+
+
+def why_no_integers(cell: Cell | None) -> str:
+    """Why no integer kernel takes a cell of this form; an empty string if one does.
+
+    `cell` is None where a weight is computed.
+    """
+    if cell is None:
+        return "its weights are computed, not constant"
+    reasons = {
+        "no runtime has an int8 kernel for a vanilla RNN": cell.op == "RNN",
+        "an int8 GRU kernel exists only where the reset gate comes before the product "
+        "(linear_before_reset=0)": cell.resets_after,
+        "an int8 kernel exists only for sigmoid gates and tanh, and nothing clipped": (
+            not cell.is_standard
+        ),
+        "an int8 kernel takes one direction": cell.directions > 1,
+        f"its weights are {cell.w.dtype}; integer kernels work beside float32 only": (
+            cell.w.dtype != np.float32
+        ),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")

@@ -5,6 +5,8 @@ What an engine *can* do with an op is a dialect's affair (`backends/dialects.py`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
 from edgebm.ir.edit import const
@@ -65,6 +67,15 @@ def channel_axis(node: ir.Node) -> int | None:
         weight = const(node.inputs[1])
         return None if weight is None or weight.ndim < 2 else weight.ndim - 1
     return 0
+
+
+def weights_of(node: ir.Node) -> Iterator[tuple[int, int | None]]:
+    """Index and channel axis of each constant float weight of `node` worth quantizing."""
+    if node.op_type in RECURRENT:
+        # W and R [directions, gates * hidden, inputs]: one scale per row, for both directions.
+        yield from ((i, 1) for i in (1, 2) if is_float_const(node.inputs[i]))
+    elif (index := weight_index(node)) is not None:
+        yield index, channel_axis(node)
 
 
 def is_plain_gemm(node: ir.Node) -> bool:

@@ -12,6 +12,7 @@ from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
+from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
@@ -22,6 +23,7 @@ AnyStep = Annotated[
     | SmoothActivations
     | QuantizeWeights
     | QuantizeActivations
+    | QuantizeRecurrent
     | ChooseRanges
     | CorrectBias
     | QuantizeWeightsOnly

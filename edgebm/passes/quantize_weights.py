@@ -13,7 +13,7 @@ from edgebm.errors import PassError
 from edgebm.ir.annotate import quant_of, set_quant
 from edgebm.ir.edit import const, set_const
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MATMULS, RECURRENT, channel_axis, weight_index
+from edgebm.ir.traits import MATMULS, RECURRENT, weights_of
 from edgebm.passes.base import Context, step
 from edgebm.quant.params import symmetric_params
 
@@ -25,7 +25,8 @@ class QuantizeWeights:
     """Symmetric parameters, one scale per output channel, from the largest magnitude.
 
     Covers Conv, ConvTranspose (per tensor when grouped), Gemm, MatMul with a constant right
-    operand, and embedding tables (one scale per row, weight only). A backend whose kernels
+    operand, embedding tables (one scale per row, weight only), and both weights of LSTM, GRU and
+    RNN (one scale per row of a gate). A backend whose kernels
     would overflow takes a bit less when it lowers the model.
 
     Source:
@@ -40,19 +41,14 @@ class QuantizeWeights:
         nodes = [n for n in model.nodes() if n.op_type in MATMULS | RECURRENT | {"Gather"}]
         for done, node in enumerate(nodes):
             ctx.progress(self.kind, done, len(nodes))
-            reason = self._decide(node, ctx)
-            if reason:
-                ctx.skip(self, node.name, reason)
+            for index, axis in weights_of(node):
+                if reason := self._decide(node, index, axis, ctx):
+                    ctx.skip(self, node.name, reason)
         ctx.progress(self.kind, len(nodes), len(nodes))
         return model
 
-    def _decide(self, node: ir.Node, ctx: Context) -> str:
-        """Annotate one node's weight; return why not, or an empty string."""
-        if node.op_type in RECURRENT:
-            return f"{node.op_type} runs in float"
-        index = weight_index(node)
-        if index is None:
-            return ""  # an activation product, or a Gather that is no embedding
+    def _decide(self, node: ir.Node, index: int, axis: int | None, ctx: Context) -> str:
+        """Annotate one weight; return why not, or an empty string."""
         if ctx.is_ignored(node.name or "", node.op_type):
             return "it is on the ignored list"
         value = node.inputs[index]
@@ -62,7 +58,7 @@ class QuantizeWeights:
         if reason := _why_not(node, weight):
             return reason
         try:
-            params = symmetric_params(weight, bits=self.bits, axis=channel_axis(node))
+            params = symmetric_params(weight, bits=self.bits, axis=axis)
         except ValueError as cause:
             raise PassError(str(cause), step=self.kind, node=node.name or "?") from cause
         earlier = quant_of(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from edgebm.errors import PassError
 from edgebm.ir.annotate import quant_of, set_quant
 from edgebm.ir.edit import Array, const, set_const
 from edgebm.ir.model import Model
-from edgebm.ir.traits import MATMULS, RECURRENT, channel_axis, weight_index
+from edgebm.ir.traits import channel_axis, weights_of
 from edgebm.passes.base import Context, step
 from edgebm.quant.params import QuantParams, block_params, symmetric_params
 
@@ -40,7 +39,7 @@ class QuantizeWeightsOnly:
     block_size: Literal[16, 32, 64, 128, 256] = 128
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        wanted = [(node, *which) for node in model.nodes() for which in _weights(node)]
+        wanted = [(node, *which) for node in model.nodes() for which in weights_of(node)]
         for done, (node, index, axis) in enumerate(wanted):
             ctx.progress(self.kind, done, len(wanted))
             if ctx.is_ignored(node.name or "", node.op_type):
@@ -96,17 +95,6 @@ class QuantizeWeightsOnly:
 def input_axis(node: ir.Node) -> int:
     """The axis of a MatMul's or Gemm's 2-D weight that runs over input channels."""
     return 1 - (channel_axis(node) or 0)
-
-
-def _weights(node: ir.Node) -> Iterator[tuple[int, int | None]]:
-    """Index and channel axis of each constant float weight of `node`."""
-    if node.op_type in RECURRENT:
-        # W and R [directions, gates * hidden, inputs]: one scale per row, for both directions.
-        yield from ((i, 1) for i in (1, 2) if const(node.inputs[i]) is not None)
-    elif node.op_type in MATMULS or node.op_type == "Gather":
-        index = weight_index(node)
-        if index is not None:
-            yield index, channel_axis(node)
 
 
 def _why_not(weight: Array) -> str:

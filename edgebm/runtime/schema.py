@@ -145,6 +145,7 @@ _VARIANT = _record(
     requires=_list(_text),
     tolerance=_map(_number),
     layers=_map(_whole),
+    cells=_map(_text),
 )
 _MANIFEST: Mapping[str, Check] = {
     "manifest_version": _whole,

@@ -144,6 +144,13 @@ def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> d
         warnings.append(
             f"no layer runs in int8 here, {variant.layers['int8']} did where it was made"
         )
+    made = variant.cells
+    cells = {name: ran for name, ran in engine.cells().items() if name in made}
+    slower = sorted(name for name in cells if made[name] == "int8" != cells[name])
+    if slower:
+        warnings.append(
+            f"these recurrent layers ran in int8 where it was made, not here: {slower}"
+        )
     return {
         "name": manifest.name,
         "bundle": bundle.path,
@@ -156,6 +163,8 @@ def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> d
         "precision": variant.precision,
         "layers": layers,
         "layers_when_made": dict(variant.layers),
+        "cells": cells,
+        "cells_when_made": dict(variant.cells),
         "threads": threads,
         "golden": manifest.golden,
         "self_test": {},

@@ -72,8 +72,8 @@ def build_integer(
     seen: set[frozenset[str]] = set()
     for dialect in cpu_dialects(runtime, grids[0]):
         lowered, plan = lower(model, dialect, ignored)
-        key = frozenset(plan.points) | {node.name or "" for node in plan.nodes}
-        if key not in seen and plan.nodes:
+        key = frozenset(plan.points) | set(plan.integer_nodes)
+        if key not in seen and key:
             seen.add(key)
             kind = "int8" + dialect.name.partition("-cpu")[2]
             built.append(_artifact(kind, lowered, plan, build[runtime], dialect))
@@ -107,8 +107,7 @@ def build_lifted(
         name: "lifted to float: its integers harm the outputs" if name in floats else reason
         for name, reason in plan.reasons.items()
     }
-    nodes = tuple(node.name or "?" for node in plan.nodes)
-    files = BUILD[base.runtime](lowered)
+    files, nodes = BUILD[base.runtime](lowered), plan.integer_nodes
     return Artifact(base.runtime, kind, files, lowered, nodes, reasons, dialect=base.dialect)
 
 
@@ -214,7 +213,7 @@ def _artifact(
         files = build(lowered)
     except BackendFailed as error:
         return error
-    nodes = tuple(node.name or "?" for node in plan.nodes)
+    nodes = plan.integer_nodes
     return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons, dialect=dialect)
 
 
@@ -232,5 +231,4 @@ def _dynamic(
     files, count = onnxruntime_backend.build_dynamic(lowered)
     if count < share * len(plan.nodes) or not count:
         return []
-    nodes = tuple(node.name or "?" for node in plan.nodes)
-    return [Artifact("onnxruntime", DYNAMIC, files, lowered, nodes, plan.reasons)]
+    return [Artifact("onnxruntime", DYNAMIC, files, lowered, plan.integer_nodes, plan.reasons)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.ir.traits import MATMULS
+from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.passes.base import Skip
 from edgebm.search.candidates import Artifact, Candidate, Face
 from edgebm.search.choose import Choice
@@ -22,6 +22,9 @@ from edgebm.target import Target
 @dataclass(slots=True)
 class Found:
     """What the search of one target ended with. `notes` are decisions worth a sentence.
+
+    `layers` counts executed layers by precision, and `cells` has what each recurrent layer ran in,
+    for the candidates that were looked at.
 
     `analysis` says which layer is to blame (`search/analysis.py`), where the recipe asks for that
     or something was repaired.
@@ -37,6 +40,7 @@ class Found:
     notes: list[str]
     seconds: dict[str, float]
     layers: dict[str, dict[str, int]] = field(default_factory=dict)
+    cells: dict[str, dict[str, str]] = field(default_factory=dict)
     layer_sqnr: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -54,11 +58,20 @@ def inspect(found: Found, face: Face) -> None:
     """Read back what runs, before and after: layers by precision."""
     both = {o.candidate.id: o.candidate for o in (found.choice.baseline, found.choice.chosen)}
     for key, candidate in both.items():
-        found.layers[key] = _executed(candidate, face)
+        found.layers[key], found.cells[key] = _executed(candidate, face)
     chosen = found.choice.chosen.candidate
-    meant = sum(op in MATMULS for op in _ops(chosen.artifact))
+    if chosen.artifact.weight_bits or found.target.missing():
+        return
+    ran = found.cells[chosen.id]
+    integer = set(chosen.artifact.integer_nodes)
+    lost = sorted(name for name in integer & set(ran) if ran[name] != "int8")
+    if lost:
+        found.warnings.append(
+            f"recurrent layers of {chosen.id} were meant to run in int8 and do not: {lost}"
+        )
+    meant = sum(op in MATMULS | RECURRENT for op in _ops(chosen.artifact)) - len(lost)
     runs = found.layers[chosen.id].get("int8", 0)
-    if not chosen.artifact.weight_bits and runs < meant and not found.target.missing():
+    if runs < meant:
         found.warnings.append(
             f"{meant} layers of {chosen.id} were meant to run in int8, {runs} do"
         )
@@ -88,12 +101,16 @@ def close_journal(
     return tuple(notes)
 
 
-def _executed(candidate: Candidate, face: Face) -> dict[str, int]:
-    if candidate.artifact.runtime == "onnxruntime":
-        artifact = candidate.artifact
-        return onnxruntime_backend.executed_layers(dict(artifact.files), artifact.settings)
+def _executed(candidate: Candidate, face: Face) -> tuple[dict[str, int], dict[str, str]]:
+    """Layers by precision, and what each recurrent layer of the model runs in."""
+    artifact = candidate.artifact
+    if artifact.runtime == "onnxruntime":
+        files = dict(artifact.files)
+        return onnxruntime_backend.executed_layers(files, artifact.settings), {}
     with Runner(candidate, face) as runner:
-        return runner.engine.executed()
+        names = {node.name for node in artifact.lowered.nodes(*RECURRENT)}
+        cells = {n: ran for n, ran in runner.engine.cells().items() if n in names}
+        return runner.engine.executed(), cells
 
 
 def _ops(artifact: Artifact) -> list[str]:

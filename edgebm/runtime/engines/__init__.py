@@ -59,6 +59,13 @@ class Engine(Protocol):
         """Layers that really run, by precision; empty where the runtime cannot say."""
         ...
 
+    def cells(self) -> dict[str, str]:
+        """What each recurrent layer really runs in, by its name in the model.
+
+        Empty where there is none, or where the runtime cannot say.
+        """
+        ...
+
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         """Call `calls` times; the median microseconds of each layer, by the runtime's name for it.
 

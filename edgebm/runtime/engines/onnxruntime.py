@@ -75,6 +75,10 @@ class OnnxRuntimeEngine:
         """Empty: the runtime tells what it really runs only in a profile file."""
         return {}
 
+    def cells(self) -> dict[str, str]:
+        """Empty, as `executed`."""
+        return {}
+
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         assert isinstance(request, _Request)
         for _ in range(calls):

@@ -29,6 +29,7 @@ from edgebm.spec import EngineConfig, Shapes, TensorSpec
 _NOT_LAYERS = frozenset(
     {"Input", "Output", "Const", "Reorder", "Convert", "Reshape", "Transpose", "ShapeOf", "Gather"}
 )
+_CELLS = frozenset({"RNNSeq", "RNNCell"})
 _NATIVE_ARGUMENTS = "inputs: dict, share_outputs: bool, decode_strings: bool"
 # Other precisions, such as i32, belong to shape arithmetic.
 _PRECISIONS = {
@@ -85,9 +86,8 @@ class OpenVinoEngine:
 
     def executed(self) -> dict[str, int]:
         """Read from the runtime's own graph: of the first static copy, else of the free one."""
-        compiled = next(iter(self._static.values()), self._free)
         counts: Counter[str] = Counter()
-        for node in compiled.get_runtime_model().get_ops():
+        for node in self._first().get_runtime_model().get_ops():
             info = node.get_rt_info()
             kind, precision = _info(info, "layerType"), _info(info, "runtimePrecision")
             if kind in _NOT_LAYERS or precision not in _PRECISIONS:
@@ -100,6 +100,20 @@ class OpenVinoEngine:
             else:
                 counts[_computed_in(precision, _info(info, "primitiveType"))] += 1
         return dict(sorted(counts.items()))
+
+    def cells(self) -> dict[str, str]:
+        """Read from the runtime's own graph, as `executed`."""
+        found: dict[str, str] = {}
+        for node in self._first().get_runtime_model().get_ops():
+            info = node.get_rt_info()
+            if _info(info, "layerType") in _CELLS:
+                ran = _PRECISIONS[_info(info, "runtimePrecision")]
+                found |= dict.fromkeys(_info(info, "originalLayersNames").split(","), ran)
+        return found
+
+    def _first(self) -> Any:
+        """The compiled model that answers the expected shapes."""
+        return next(iter(self._static.values()), self._free)
 
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         assert isinstance(request, _Request)
