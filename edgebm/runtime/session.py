@@ -98,7 +98,8 @@ def open_variant(
             report["warnings"].append(
                 f"{asked} threads asked for, {config.threads} may be used here"
             )
-        session = Session(manifest, engine, {**report, **(request or _request("auto", []))})
+        report |= request or _request("auto", [])
+        session = Session(manifest, engine, report, bundle.initial)
         session.warm_up(config.static_shapes, _example(bundle))
         errors = self_test(bundle, variant, session.run)
         report["self_test"] |= errors

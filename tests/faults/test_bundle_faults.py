@@ -294,7 +294,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "file name with a path": (at("variants", 0, "files", "../x", value="golden/0/inputs/0.npy"),
                               "no file names"),
     "negative tolerance": (at("variants", 0, "tolerance", "scores", value=-1), "negative"),
-    "state of nothing": (at("states", value=[{"input": "a", "output": "b"}]), "the state 'a'"),
+    "state of nothing": (at("states", value=[{"input": "a", "output": "b", "initial": ""}]), "the state 'a'"),
     "range of nothing": (at("ranges", value={"q": [0, 1]}), "range of 'q'"),
     "index limit of a float": (at("index_limits", value={"image": 4}), "index limit of 'image'"),
     "hash that is none": (at("members", "golden/0/inputs/0.npy", "sha256", value="0"), "sha256"),
