@@ -51,8 +51,8 @@ def is_stream(session: Session, arrays: Mapping[str, NDArray[Any]]) -> bool:
 def stream_through(session: Session, arrays: Arrays) -> tuple[Arrays, int]:
     """The outputs that are no state, and the number of steps.
 
-    With a time axis they are [samples, time, ...], or [time, ...] for an output without a batch
-    axis in front where there is one sample.
+    With a time axis they are [samples, time, ...], or [time, ...] for one sample and an output
+    without a batch axis in front.
 
     Raises:
         DataError: the arrays have different numbers of samples or frames.
@@ -68,25 +68,34 @@ def stream_through(session: Session, arrays: Arrays) -> tuple[Arrays, int]:
             stream.reset(_start(session, given, sample) if given else None)
             frames = ({n: f.frame(sample, t) for n, f in feeds.items()} for t in range(steps))
             answers.append([stream.step(frame) for frame in frames])
-    timed = any(feed.time is not None for feed in feeds.values())
-    return {
-        spec.name: _join([[y[spec.name] for y in each] for each in answers], spec, timed=timed)
-        for spec in stream.outputs
-    }, samples * steps
+        timed = any(feed.time is not None for feed in feeds.values())
+        joined = {}
+        for spec in stream.outputs:
+            found = [[y[spec.name] for y in each] for each in answers]
+            joined[spec.name] = _join(
+                found, spec.name, rows=_has_batch(session, spec), timed=timed
+            )
+    return joined, samples * steps
+
+
+def _has_batch(session: Session, spec: TensorSpec) -> bool:
+    """Whether the first axis is a batch: of size 1, or free and an axis of the states, too."""
+    states = {state.input for state in session.states}
+    shared = {d for s in session.inputs if s.name in states for d in s.shape if isinstance(d, str)}
+    return bool(spec.shape) and (spec.shape[0] == 1 or spec.shape[0] in shared)
 
 
 def _feeds(session: Session, stream: Stream, arrays: Arrays) -> dict[str, _Feed]:
-    states = {state.input for state in session.states}
-    shared = {d for spec in session.inputs if spec.name in states for d in spec.shape}
     known = {spec.name: spec for spec in stream.inputs}
     feeds = {}
     for name, x in arrays.items():
-        # An unknown name is for the step to refuse.
-        shape = known[name].shape if name in known else ()
-        front = shape[0] if shape and x.ndim else None
-        batch = front == 1 or (isinstance(front, str) and front in shared)
-        timed = name in known and x.ndim == len(shape) + 1
-        feeds[name] = _Feed(x, front == 1, int(batch) if timed else None)
+        spec = known.get(name)
+        if spec is None:  # for the step to refuse
+            feeds[name] = _Feed(x, False, None)
+            continue
+        timed = x.ndim == len(spec.shape) + 1
+        by_row = bool(spec.shape) and spec.shape[0] == 1 and x.ndim > 0
+        feeds[name] = _Feed(x, by_row, int(_has_batch(session, spec)) if timed else None)
     return feeds
 
 
@@ -112,16 +121,15 @@ def _start(session: Session, given: Arrays, sample: int) -> Arrays:
 
 
 def _join(
-    answers: Sequence[Sequence[NDArray[Any]]], spec: TensorSpec, *, timed: bool
+    answers: Sequence[Sequence[NDArray[Any]]], name: str, *, rows: bool, timed: bool
 ) -> NDArray[Any]:
     try:
-        rows = bool(spec.shape) and (spec.shape[0] == 1 or isinstance(spec.shape[0], str))
         each = [np.stack(a, axis=int(rows)) if timed else a[0] for a in answers]
         if len(each) == 1:
             return each[0]
         return np.concatenate(each) if rows else np.stack(each)
     except ValueError as cause:
         raise DataError(
-            f"output {spec.name!r} has another shape in each step",
+            f"output {name!r} has another shape in each step",
             hint="run the samples one at a time, or use session.stream()",
         ) from cause
