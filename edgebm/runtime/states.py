@@ -156,7 +156,8 @@ def _begin(state: State, sizes: Mapping[str, int]) -> Array:
     shape = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in state.spec.shape)
     if state.initial is None:
         return np.zeros(shape, state.spec.dtype)
-    return np.broadcast_to(state.initial, shape).copy()
+    filled: Array = np.broadcast_to(state.initial, shape).copy()
+    return filled
 
 
 def state_faults(manifest: Manifest) -> Iterable[str]:

@@ -162,9 +162,10 @@ class CountRequest:
 
 class CountEngine:
     runtime, version = "count", "1"
-    inputs = (spec("x", 2), spec("n", 3, dtype="int32"), spec("m", 1))
 
-    def __init__(self) -> None:
+    def __init__(self, width: int | str = 1) -> None:
+        x = spec("x", 2 if isinstance(width, int) else width)
+        self.inputs = (x, spec("n", 3, dtype="int32"), spec("m", width))
         self.fails, self.bad = False, None
         self.made = 0
 
@@ -181,11 +182,13 @@ class CountEngine:
     def close(self) -> None: ...
 
 
-def counting() -> tuple[Session, CountEngine]:
-    engine = CountEngine()
-    outputs = (spec("n_out", 3, dtype="int32"), spec("y", 2), spec("m_out", 1))
+def counting(width: int | str = 1) -> tuple[Session, CountEngine]:
+    engine = CountEngine(width)
+    x, _, m = engine.inputs
+    outputs = (spec("n_out", 3, dtype="int32"), spec("y", *x.shape), spec("m_out", *m.shape))
     states = (StateSpec("m", "m_out"), StateSpec("n", "n_out"))
-    made = Manifest("c", "0", engine.inputs, outputs, (VARIANT,), states=states)
+    axes = {"b": (1, 4)}
+    made = Manifest("c", "0", engine.inputs, outputs, (VARIANT,), states=states, axes=axes)
     return Session(made, engine, {}), engine  # type: ignore[arg-type]
 
 
@@ -199,6 +202,26 @@ def test_states_of_several_dtypes_are_kept_together() -> None:
             "n": [3, 3, 3],
         }
         assert stream.states["n"].dtype == np.int32
+
+
+def test_the_first_step_after_a_reset_settles_the_batch_in_the_fast_way_too() -> None:
+    session, _ = counting("b")
+    two, three = (np.ones(size, np.float32) for size in (2, 3))
+    with session.stream() as stream:
+        fresh = stream.snapshot()
+        for _ in range(2):
+            stream.step(two)
+            stream.step(two)
+            with pytest.raises(InputShape, match="b is 3 here and 2 in this stream"):
+                stream.step(three)
+            stream.reset()
+            assert stream.snapshot() == fresh
+            stream.step(two)
+            with pytest.raises(InputShape, match="b is 3 here and 2 in this stream"):
+                stream.step(three)
+            stream.reset()
+        stream.step(three)
+        assert stream.states["m"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
