@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
-from graphs import Array, outputs, parse
+from graphs import Array, decide, nothing, outputs, parse, samples
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.backends.dialects import Grid, cpu_grids
+from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
 from edgebm.backends.onnxruntime import build_cells, executed_cells, executed_layers
 from edgebm.backends.onnxruntime_recurrent import fuse_cells
+from edgebm.backends.qdq import lower
 from edgebm.ir.annotate import set_quant
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import R, W
@@ -225,6 +227,36 @@ def test_two_layers_share_no_name_and_report_each_its_precision() -> None:
     assert executed_layers(files)["f32"] == 1
     given = {"x": normal(7, 1, 8)}
     assert errors(outputs(model, given), outputs(found.model, given))["y"] <= MOST
+
+
+def test_products_beside_a_cell_become_integers_with_it() -> None:
+    text = """g (float[6,1,8] x) => (float[6,1,4] y) {
+      [cell] a = GRU<hidden_size=16, linear_before_reset=1>(x, w, r)
+      s = Squeeze(a, axis)
+      [head] y = MatMul(s, v)
+    }"""
+    rng = np.random.default_rng(5)
+    shapes = {"w": (1, 48, 8), "r": (1, 48, 16), "v": (16, 4)}
+    arrays = {
+        key: np.float32(0.2) * rng.normal(size=shape).astype(np.float32)
+        for key, shape in shapes.items()
+    }
+    model = parse(text, axis=np.array([1]), **arrays)
+    dialect = cpu_dialects("onnxruntime", GRID)[0]
+    annotated, _ = decide(model, [dialect], samples(model))
+    lowered, _ = lower(decided(annotated), dialect, nothing)
+    files, found, products = build_cells(lowered, GRID, written_out=True)
+    assert (found.cells, products) == (("cell",), 1)
+    assert executed_cells(files) == {"cell": "int8"}
+    assert executed_layers(files) == {"int8": 4}  # x, both parts of h, and the head
+    given = feeds(model)
+    assert (
+        errors(
+            outputs(model, given),
+            outputs(Model(ir.from_proto(onnx.load_from_string(files["model.onnx"]))), given),
+        )["y"]
+        <= MOST
+    )
 
 
 def test_a_cell_with_one_float_product_is_not_an_integer_cell() -> None:
