@@ -22,7 +22,7 @@ from edgebm.ir.edit import (
     input_at,
     main_graph,
     remove_dead,
-    replace_uses,
+    take_over,
 )
 from edgebm.ir.model import Model
 from edgebm.ir.traits import is_transposed
@@ -158,13 +158,10 @@ def _packed(rows: NDArray[Any], bits: int) -> NDArray[np.uint8]:
 
 def _replace(node: ir.Node, args: list[ir.Value | None], attributes: dict[str, Attribute]) -> None:
     """Put the packed product in the place of `node`, under its names."""
-    label, old = node.name, node.outputs[0]
+    label = node.name
     new = add_node(node, "MatMulNBits", args, attributes, label=f"{label}.packed")
     fused = new.producer()
     assert fused is not None
     fused.domain = _DOMAIN
-    new.type, new.shape = old.type, old.shape
-    kept = old.name
-    replace_uses(old, new)
-    old.name, new.name = None, kept
+    take_over(node.outputs[0], new)
     node.name, fused.name = f"{label}.replaced", label

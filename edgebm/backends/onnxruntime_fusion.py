@@ -20,9 +20,9 @@ from edgebm.ir.edit import (
     dequantized,
     free_name,
     input_at,
-    name,
     remove_dead,
     sole_user,
+    take_over,
 )
 from edgebm.ir.model import Model
 from edgebm.ir.traits import is_transposed
@@ -132,13 +132,9 @@ def _replace(graph: ir.Graph, product: _Product, *, dynamic: bool) -> None:
     while inputs[-1] is None:
         inputs.pop()
     fused = ir.node(op, inputs, domain=_DOMAIN, name=label)
-    before, old = product.last, product.last.outputs[0]
-    graph.insert_before(before, fused)
-    new, kept = fused.outputs[0], name(old)
-    new.type, new.shape = old.type, old.shape
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.insert_before(product.last, fused)
+    take_over(product.last.outputs[0], fused.outputs[0])
     product.node.name = f"{label}.replaced"  # it is dead now, and its name is taken over
-    old.name, new.name = None, kept
 
 
 def _constant(graph: ir.Graph, label: str, array: NDArray[Any]) -> ir.Value:

@@ -180,6 +180,14 @@ def replace_uses(old: ir.Value, new: ir.Value) -> None:
     ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
 
 
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let `new` stand for `old` everywhere, under its name, type and shape; `old` has none."""
+    new.type, new.shape = old.type, old.shape
+    kept, old.name = old.name, None
+    replace_uses(old, new)
+    new.name = kept
+
+
 def why_not_bypass(node: ir.Node, value: ir.Value) -> str:
     """Why `bypass` would change a name of the model's face; empty if it would not."""
     if not node.outputs[0].is_graph_output():
