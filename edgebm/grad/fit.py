@@ -115,7 +115,8 @@ def fit(
     ended: Ended = "complete"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for done, ended in _train(module, task, schedule, torch.Generator().manual_seed(seed)):
+        for each in _train(module, task, schedule, torch.Generator().manual_seed(seed)):
+            done, ended = each
             progress(done, schedule.steps)
             if schedule.check_every and done % schedule.check_every == 0:
                 keeper.look()

@@ -76,15 +76,17 @@ class _Layer:
         """Y [T, D, N, H], Y_h [D, N, H] and, of an LSTM, Y_c; with N first where `layout` is 1."""
         if self.batch_first:
             x = x.transpose(0, 1)
+        if lengths is not None and bool((lengths == len(x)).all()):
+            lengths = None  # the kernels are faster without
         zeros = x.new_zeros(r.shape[0], x.shape[1], r.shape[2])
         given = [*initial, None, None][: 2 if self.op == "LSTM" else 1]
         states = [zeros if s is None else self._turned(s) for s in given]
         fused = self._reset_before if self.kernel == "reset_before" else self._fused
         if self.direction == "reverse":
-            x = _reversed(x, lengths)
+            x = reversed_in_time(x, lengths)
         y, *last = fused(x, (w, r, b), lengths, states)
         if self.direction == "reverse":
-            y = _reversed(y, lengths)
+            y = reversed_in_time(y, lengths)
         y = y.reshape(*y.shape[:2], r.shape[0], r.shape[2]).transpose(1, 2)
         if self.batch_first:
             y = y.permute(2, 0, 1, 3)
@@ -148,11 +150,11 @@ class _Layer:
         w, r, b = weights
         outputs, last = [], []
         for d in range(w.shape[0]):
-            source = x if d == 0 else _reversed(x, lengths)
+            source = x if d == 0 else reversed_in_time(x, lengths)
             bias = None if b is None else b[d].chunk(2)[0] + b[d].chunk(2)[1]
             given = torch.nn.functional.linear(source, w[d], bias)
             y, h = _masked_states(given, states[0][d], r[d], lengths)
-            outputs.append(y if d == 0 else _reversed(y, lengths))
+            outputs.append(y if d == 0 else reversed_in_time(y, lengths))
             last.append(h)
         return torch.cat(outputs, 2), torch.stack(last)
 
@@ -177,7 +179,7 @@ def _states(given: Tensor, initial: Tensor, r: Tensor) -> Tensor:
     return states
 
 
-def _reversed(x: Tensor, lengths: Tensor | None) -> Tensor:
+def reversed_in_time(x: Tensor, lengths: Tensor | None) -> Tensor:
     """Each sequence of [T, N, ...] backwards; what lies behind its end stays where it is."""
     if lengths is None:
         return x.flip(0)

@@ -11,6 +11,7 @@ from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
+from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
@@ -18,6 +19,7 @@ from edgebm.passes.smooth_activations import SmoothActivations
 
 AnyStep = Annotated[
     FoldBatchNorm
+    | GruResetBefore
     | EqualizeChannels
     | SmoothActivations
     | QuantizeWeights
