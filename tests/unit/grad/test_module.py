@@ -239,7 +239,9 @@ def test_a_trained_weight_is_written_under_its_name() -> None:
 def test_weights_of_another_model_are_refused() -> None:
     text, shapes = WHOLE["one step of a stream"]
     module = GraphModule(random_model(text, **shapes))
-    other = random_model(text.replace("float[1,4] x", "float[1,3] x"), **{**shapes, "w": (1, 15, 3)})
+    other = random_model(
+        text.replace("float[1,4] x", "float[1,3] x"), **{**shapes, "w": (1, 15, 3)}
+    )
     with pytest.raises(UsageError, match=r"'w' is \[1, 15, 4\] in the module and \[1, 15, 3\]"):
         write_back(module, other)
 
