@@ -96,6 +96,15 @@ class Lesson:
     teacher: Sequences
     student: Sequences
 
+    def split(self, every: int) -> tuple[Lesson, Lesson]:
+        """What is learned from, and what is held out: the last of each `every` sequences.
+
+        At least one is held out where there are two.
+        """
+        numbers = torch.arange(len(self.teacher))
+        held = numbers % every == min(every, len(numbers)) - 1
+        return self.picked(numbers[~held]), self.picked(numbers[held])
+
     def picked(self, which: Tensor) -> Lesson:
         return Lesson(self.teacher.picked(which), self.student.picked(which))
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from edgebm.grad.tensors import to_tensor
 
 _FRAMES = 3200  # steps of all sequences of a batch together
 _MOST, _LEAST = 256, 4  # sequences of a batch
@@ -24,12 +28,12 @@ class Sequences:
     initial: Tensor
 
     @classmethod
-    def joined(cls, rows: Sequence[Tensor], initial: Sequence[Tensor]) -> Sequences:
+    def joined(cls, rows: Sequence[NDArray[Any]], initial: Sequence[NDArray[Any]]) -> Sequences:
         """From one array [T, I] and one state [D, H] a sequence."""
         return cls(
-            torch.nn.utils.rnn.pad_sequence(list(rows)),
+            torch.nn.utils.rnn.pad_sequence([to_tensor(row) for row in rows]),
             torch.tensor([len(row) for row in rows]),
-            torch.stack(list(initial), 1),
+            torch.stack([to_tensor(state) for state in initial], 1),
         )
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from pydantic import Field
 
-from edgebm.exec.recurrent_inputs import Read, read_by
+from edgebm.exec.recurrent_inputs import read_by
 from edgebm.ir.edit import set_const
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import B, Cell, R, W, cell_of
@@ -142,27 +142,16 @@ def _why_not(cell: Cell | None) -> str:
 
 def _lessons(taught: list[tuple[Model, Cell]], samples: Samples) -> tuple[Lesson, Lesson] | None:
     """What the cell and its sister read: sequences to learn from, and those held out."""
-    import torch
-
     from edgebm.grad.gru_cell import Lesson
     from edgebm.grad.sequences import Sequences
 
     first = read_by(*taught[0], samples.feeds(0, 1))
     most = max(_HELD_OUT, _LIMIT_BYTES // max(1, first.nbytes))
-    reads: list[Read] = [read_by(*each, spread_out(samples, most)[0]) for each in taught]
-    count = len(reads[0].x)
-    if count < _FEWEST:
+    reads = [read_by(*each, spread_out(samples, most)[0]) for each in taught]
+    if len(reads[0].x) < _FEWEST:
         return None
-    joined = [
-        Sequences.joined(
-            [torch.from_numpy(x) for x in read.x], [torch.from_numpy(h) for h in read.initial]
-        )
-        for read in reads
-    ]
-    whole = Lesson(*joined)
-    numbers = torch.arange(count)
-    held = numbers % _HELD_OUT == min(_HELD_OUT, count) - 1
-    return whole.picked(numbers[~held]), whole.picked(numbers[held])
+    joined = [Sequences.joined(read.x, read.initial) for read in reads]
+    return Lesson(*joined).split(_HELD_OUT)
 
 
 def _grad_cell(cell: Cell) -> GruCell:

@@ -213,7 +213,7 @@ def test_untrained_weights_are_written_back_bit_for_bit() -> None:
 def test_a_trained_weight_is_written_under_its_name() -> None:
     text, shapes = WHOLE["classifier of sequences"]
     model = random_model(text, **shapes)
-    params = QuantParams(8, True, np.ones((), np.float32), np.zeros((), np.int32), None)  # noqa: FBT003
+    params = QuantParams(8, True, np.ones((), np.float32), np.zeros((), np.int32), None)
     for name in ("w3", "w4"):
         set_quant(model.graph.graph.initializers[name], params)
     copy = model.clone()

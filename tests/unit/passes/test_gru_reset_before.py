@@ -130,16 +130,14 @@ def test_a_training_that_the_clock_stopped_says_so() -> None:
 
 @needs_torch
 def test_the_plan_is_in_steps_of_the_model_and_the_samples() -> None:
-    import torch
-
     from edgebm.grad.gru_cell import GruCell, Lesson
     from edgebm.grad.sequences import Sequences
 
     def planned(hidden: int, seconds: float) -> int:
-        rows = [torch.zeros(100, 40)] * 300
-        read = Sequences.joined(rows, [torch.zeros(1, hidden)] * 300)
+        rows = [np.zeros((100, 40), np.float32)] * 300
+        read = Sequences.joined(rows, [np.zeros((1, hidden), np.float32)] * 300)
         weights = [np.zeros(s, np.float32) for s in ((1, 3 * hidden, 40), (1, 3 * hidden, hidden))]
-        cell = GruCell(*weights, np.zeros((1, 6 * hidden), np.float32), "forward", True)  # noqa: FBT003
+        cell = GruCell(*weights, np.zeros((1, 6 * hidden), np.float32), "forward", True)
         return _planned(cell, Lesson(read, read), seconds)
 
     assert planned(512, 0.001) == 50
