@@ -27,7 +27,7 @@ _STEPS = (50, 400)
 # A step of training costs the multiplications of the original, of its sister and, twice as
 # many, of the gradients; and 0.1 ms for each step in time, however small the cell.
 _MACS_PER_SECOND, _SECONDS_PER_STEP = 40e9, 1e-4
-_SLOWEST = 4  # times slower than planned: then the clock cuts training off
+_SLOWEST = 10  # times slower than planned: then the clock cuts training off
 
 
 @step
@@ -45,7 +45,7 @@ class GruResetBefore:
 
     `seconds` is what training is planned to take, for all cells together, on two cores with
     AVX-512. The plan is in steps, so that equal inputs give equal weights; a machine that needs
-    four times as long stops there, and the report says so. A number for `steps` is that of each
+    ten times as long stops there, and the report says so. A number for `steps` is that of each
     cell instead. `rate` is the highest rate; `noise` is relative to each input's deviation.
     """
 
@@ -101,8 +101,9 @@ class GruResetBefore:
         from edgebm.grad.gru_sister import Teaching, turned
 
         old = _grad_cell(cell)
-        steps = _planned(old, lessons[0], share) if self.steps == "auto" else self.steps
-        limit = _SLOWEST * share
+        cost = _step_seconds(old, lessons[0])
+        steps = int(np.clip(share / cost, *_STEPS)) if self.steps == "auto" else self.steps
+        limit = _SLOWEST * max(share, steps * cost)
         schedule = Schedule(steps, self.rate, seconds=limit, check_every=max(1, steps // 8))
         number, count = place
 
@@ -162,13 +163,12 @@ def _grad_cell(cell: Cell) -> GruCell:
     return GruCell(cell.w, cell.r, bias, cell.direction, resets_after=True)
 
 
-def _planned(cell: GruCell, seen: Lesson, seconds: float) -> int:
-    """Steps of training that fit in the time, on the machine that the plan is made for."""
+def _step_seconds(cell: GruCell, seen: Lesson) -> float:
+    """What one step of training takes on the machine that the plan is made for."""
     read = seen.student
     size = read.batch_size()
     frames = size * int(read.lengths.sum()) / len(read)
-    cost = 4 * cell.macs * frames / _MACS_PER_SECOND + len(read.x) * _SECONDS_PER_STEP
-    return int(np.clip(seconds / cost, *_STEPS))
+    return 4 * cell.macs * frames / _MACS_PER_SECOND + len(read.x) * _SECONDS_PER_STEP
 
 
 def _write(cell: Cell, found: Turned) -> None:
