@@ -93,6 +93,16 @@ def set_const(node: ir.Node, index: int, array: Array, *, suffix: str) -> ir.Val
     return fresh
 
 
+def replace_const(old: ir.Value, array: Array) -> ir.Value:
+    """Give every reader of the initializer `old` a new one of the same name."""
+    graph, label = old.graph, name(old)
+    assert isinstance(graph, ir.Graph)
+    graph.initializers.pop(label)
+    fresh = add_const(graph, label, array)
+    replace_uses(old, fresh)
+    return fresh
+
+
 def add_const(graph: ir.Graph, label: str, array: Array) -> ir.Value:
     """Register a new initializer and return the value to wire it in with.
 

@@ -11,6 +11,7 @@ from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
+from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -19,6 +20,7 @@ from edgebm.passes.smooth_activations import SmoothActivations
 
 AnyStep = Annotated[
     FoldBatchNorm
+    | GruResetBefore
     | EqualizeChannels
     | SmoothActivations
     | QuantizeWeights

@@ -1,0 +1,176 @@
+"""An ONNX graph as a torch module: the same names, the same answers, and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from edgebm.errors import UnsupportedModel, UsageError
+from edgebm.grad.op import Compute
+from edgebm.grad.ops import bind
+from edgebm.grad.tensors import TORCH_DTYPES, to_array, to_tensor
+from edgebm.ir.edit import const, name, replace_const
+from edgebm.ir.model import Model
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One node: what it computes, the values it reads and writes, and those nobody reads after."""
+
+    compute: Compute
+    reads: tuple[str | None, ...]
+    writes: tuple[str, ...]
+    spent: tuple[str, ...] = ()
+
+
+class GraphModule(nn.Module):
+    """Values are computed by name: `module({"x": x}, ["y"])["y"]`.
+
+    Floating-point weights of more than one element are parameters, all else are buffers; with
+    `trainable` those are parameters whose name it says yes to. `weights` gives them by the names
+    of the graph. The model is not changed: `write_back` puts trained weights into one.
+    """
+
+    def __init__(self, model: Model, trainable: Callable[[str], bool] | None = None) -> None:
+        """Copy the weights of a canonical model.
+
+        Raises:
+            UnsupportedModel: every op without a gradient here and every weight of a dtype
+                that torch does not compute with, before anything is copied.
+        """
+        super().__init__()
+        graph = model.graph.graph
+        compute = bind(graph, model.source)
+        _check_dtypes(model)
+        self._steps = [_step(node, compute[node]) for node in graph]
+        self._outputs = tuple(name(value) for value in graph.outputs)
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], list[_Step]] = {}
+        self._attributes: dict[str, str] = {}
+        for label, value in graph.initializers.items():
+            array = const(value)
+            assert array is not None
+            self._hold(label, to_tensor(array), trainable)
+
+    def _hold(self, label: str, tensor: Tensor, trainable: Callable[[str], bool] | None) -> None:
+        # Dots are no part of an attribute's name in torch, nor may it hide a method.
+        attribute = "w:" + label.replace("%", "%25").replace(".", "%2E")
+        self._attributes[label] = attribute
+        wanted = tensor.numel() > 1 if trainable is None else trainable(label)
+        if wanted and tensor.is_floating_point():
+            self.register_parameter(attribute, nn.Parameter(tensor))
+        else:
+            self.register_buffer(attribute, tensor)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by the names of the graph's initializers."""
+        return {label: getattr(self, held) for label, held in self._attributes.items()}
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters by the names of the graph's initializers."""
+        return {k: held for k, held in self.weights.items() if isinstance(held, nn.Parameter)}
+
+    def forward(self, feeds: Tensors, fetch: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Values by name; the graph's outputs where `fetch` is None.
+
+        Args:
+            feeds: inputs by name. Any other value may be given too: what only it needs is
+                then not computed.
+            fetch: inputs, outputs, weights or values between nodes.
+
+        Raises:
+            UsageError: names that the graph does not have, or inputs that are missing; all.
+        """
+        wanted = tuple(self._outputs if fetch is None else fetch)
+        key = (wanted, frozenset(feeds))
+        if key not in self._plans:
+            self._plans[key] = _plan(self._steps, wanted, {*feeds, *self._attributes})
+        values: dict[str, Tensor] = {**self.weights, **feeds}
+        for step in self._plans[key]:
+            got = step.compute(*(None if r is None else values[r] for r in step.reads))
+            outputs = (got,) if isinstance(got, Tensor) else got
+            named = zip(step.writes, outputs, strict=False)
+            # A value that was given stays as given.
+            values.update((k, tensor) for k, tensor in named if k and k not in feeds)
+            for label in step.spent:
+                values.pop(label, None)
+        return {label: values[label] for label in wanted}
+
+
+def _step(node: ir.Node, compute: Compute) -> _Step:
+    reads = tuple(None if value is None else name(value) for value in node.inputs)
+    return _Step(compute, reads, tuple(value.name or "" for value in node.outputs))
+
+
+def _plan(steps: Sequence[_Step], wanted: Sequence[str], given: set[str]) -> list[_Step]:
+    """The steps that `wanted` needs and `given` does not spare, in order."""
+    needed, later, chosen = set(wanted) - given, {*wanted, *given}, []
+    for step in reversed(steps):
+        if needed.isdisjoint(step.writes):
+            continue
+        needed -= set(step.writes)
+        mine = {read for read in step.reads if read is not None}
+        chosen.append(replace(step, spent=tuple(sorted(mine - later))))
+        later |= mine
+        needed |= mine - given
+    if needed:
+        raise UsageError(
+            f"values that are not given and that no node computes: {sorted(needed)}",
+            hint="give every input by its name, and fetch values by names the graph has",
+        )
+    return chosen[::-1]
+
+
+def _check_dtypes(model: Model) -> None:
+    faults = [
+        f"weight '{label}' is {value.dtype.name.lower()}"
+        for label, value in model.graph.graph.initializers.items()
+        if value.dtype is not None and value.dtype not in TORCH_DTYPES
+    ]
+    if faults:
+        raise UnsupportedModel(
+            f"{model.source or 'the model'} cannot be trained: torch has no arithmetic for these; "
+            + "; ".join(faults),
+            details={"faults": faults},
+        )
+
+
+@torch.no_grad()
+def write_back(module: GraphModule, model: Model) -> list[str]:
+    """Put the parameters of `module` into `model`, in place, under their names.
+
+    A weight that is bit for bit what the model has stays the array it is, with what was decided
+    on it; a trained one is a new array.
+
+    Returns:
+        The names of the weights that are new.
+
+    Raises:
+        UsageError: the model lacks a weight of the module, or has it in another shape; all.
+    """
+    held = model.graph.graph.initializers
+    found = {label: const(held.get(label)) for label in module.trained}
+    faults = [
+        f"'{label}' is {list(parameter.shape)} in the module and "
+        f"{'missing' if array is None else list(array.shape)} in the model"
+        for label, parameter in module.trained.items()
+        if (array := found[label]) is None or array.shape != tuple(parameter.shape)
+    ]
+    if faults:
+        raise UsageError(f"the module was made from another model: {'; '.join(faults)}")
+    changed = []
+    for label, parameter in module.trained.items():
+        old = found[label]
+        assert old is not None
+        new = to_array(parameter, old.dtype)
+        if new.tobytes() != old.tobytes():
+            replace_const(held[label], new)
+            changed.append(label)
+    return changed

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from graphs import random_model
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from edgebm.grad.fit import Schedule, Task, fit, kl_divergence, relative_mse  # noqa: E402
+from edgebm.grad.module import GraphModule  # noqa: E402
+
+torch.set_num_threads(1)
+STUDENT = (
+    "g (float[8,6] x) => (float[8,3] y) { h = MatMul(x, w1)\n a = Tanh(h)\n y = MatMul(a, w2) }"
+)
+SHAPES = {"w1": (6, 12), "w2": (12, 3)}
+
+
+def student() -> GraphModule:
+    return GraphModule(random_model(STUDENT, seed=1, **SHAPES))
+
+
+def task(student_of: GraphModule | None = None) -> Task:
+    """To do as another network of the same form does, on normal inputs."""
+    teacher = student_of or GraphModule(random_model(STUDENT, seed=2, **SHAPES))
+    held_out = torch.randn(64, 6, generator=torch.Generator().manual_seed(9))
+
+    def batches(generator: torch.Generator):
+        x = torch.randn(32, 6, generator=generator)
+        with torch.no_grad():
+            return {"x": x}, teacher({"x": x})
+
+    def judge(module: GraphModule) -> float:
+        got, want = module({"x": held_out})["y"], teacher({"x": held_out})["y"]
+        return float(relative_mse(got, want))
+
+    return Task(batches, {"y": relative_mse}, judge)
+
+
+def weights(module: GraphModule) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy().copy() for name, value in module.weights.items()}
+
+
+def test_a_student_comes_near_its_teacher() -> None:
+    module, seen = student(), []
+    done = fit(
+        module, task(), Schedule(300, 0.02, check_every=50),
+        progress=lambda *at: seen.append(at),
+    )  # fmt: skip
+    assert done.steps == 300
+    assert done.ended == "complete"
+    assert done.before > 0.5
+    assert done.best < 0.05
+    with torch.no_grad():
+        assert task().judge(module) == pytest.approx(done.best)
+    assert seen == [(i, 300) for i in range(1, 301)]
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    found = []
+    before = torch.random.get_rng_state()
+    for seed in (3, 3, 4):
+        module = student()
+        fit(module, task(), Schedule(20), seed=seed)
+        found.append(weights(module)["w1"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_best_weights_are_kept_not_the_last() -> None:
+    module = student()
+    before = weights(module)
+    # A rate that throws it about; what it begins with is the teacher itself.
+    done = fit(module, task(student()), Schedule(20, 3.0, max_norm=1e9))
+    assert done.best == 0.0
+    for name, array in before.items():
+        np.testing.assert_array_equal(weights(module)[name], array)
+
+
+def test_it_ends_when_nothing_gets_better() -> None:
+    done = fit(student(), task(student()), Schedule(500, 1e-3, check_every=5, patience=3))
+    assert (done.ended, done.steps) == ("no better", 15)
+
+
+def test_the_clock_is_a_hard_limit() -> None:
+    done = fit(student(), task(), Schedule(10_000, seconds=0.0))
+    assert (done.ended, done.steps) == ("out of time", 1)
+    assert done.best <= done.before
+
+
+def test_a_loss_that_is_not_finite_ends_it() -> None:
+    good = task()
+
+    def broken(generator: torch.Generator):
+        feeds, targets = good.batches(generator)
+        return feeds, {"y": targets["y"] * math.inf}
+
+    module = student()
+    before = weights(module)
+    done = fit(module, Task(broken, good.losses, good.judge), Schedule(5))
+    assert (done.ended, done.steps) == ("diverged", 0)
+    np.testing.assert_array_equal(weights(module)["w1"], before["w1"])
+
+
+def test_frozen_weights_stay() -> None:
+    model = random_model(STUDENT, seed=1, **SHAPES)
+    module = GraphModule(model, trainable=lambda name: name == "w2")
+    before = weights(module)
+    fit(module, task(), Schedule(5))
+    np.testing.assert_array_equal(weights(module)["w1"], before["w1"])
+    assert not np.array_equal(weights(module)["w2"], before["w2"])
+
+
+def test_no_step_changes_nothing() -> None:
+    done = fit(student(), task(), Schedule(0))
+    assert (done.steps, done.ended) == (0, "complete")
+    assert done.best == done.before
+
+
+def test_losses_by_their_formulas() -> None:
+    want, got = torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])
+    assert float(relative_mse(got, want)) == pytest.approx(1 / 25)
+    assert float(relative_mse(torch.ones(2), torch.zeros(2))) == 2.0
+    assert float(kl_divergence(want, want)) == pytest.approx(0.0, abs=1e-7)
+    p, q = np.exp([3.0, 4.0]) / np.exp([3.0, 4.0]).sum(), np.array([0.5, 0.5])
+    assert float(kl_divergence(got, want)) == pytest.approx(float((p * np.log(p / q)).sum()))
