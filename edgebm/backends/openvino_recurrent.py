@@ -10,7 +10,6 @@ the float graph is converted, and its sequences are replaced behind that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def quantize_cells(converted: Any, lowered: Model) -> None:
     left = {
         node.name or "?" for node in lowered.nodes(*RECURRENT) if cell_params_of(node) is not None
     }
-    silent = _Silence(converted)
+    surgeon = _Surgeon(converted)
     for sequence in converted.get_ordered_ops():
         found = nodes.get(_recurrent_weights(sequence))
         if not found:
@@ -57,8 +56,11 @@ def quantize_cells(converted: Any, lowered: Model) -> None:
         node = found.pop(0)  # cells of equal weights come in the order of the graph
         sequence.set_friendly_name(node.name)
         params, cell = cell_params_of(node), cell_of(node)
-        if params is not None and cell is not None:
-            _replace(sequence, cell, params, silent)
+        if cell is None:
+            continue
+        _settle_lengths(sequence, cell)
+        if params is not None:
+            surgeon.replace(sequence, cell, params)
             left.discard(node.name or "?")
     if left:
         raise BackendFailed(
@@ -81,26 +83,62 @@ def _sorted_gates(cell: Cell, array: NDArray[Any]) -> NDArray[Any]:
     return gates[:, list(_GATE_ORDER[cell.op])].reshape(array.shape)
 
 
-def _replace(sequence: Any, cell: Cell, params: CellParams, zero: Callable[[], Any]) -> None:
-    """Put an integer sequence in the place of a float one."""
-    op = ov.opset13
-    moved, bias = folded(params, cell.w[0], cell.bias[0])
-    weights = [_weight(cell, array, params.weights) for array in (moved, cell.r[0])]
-    x = _rounded(_on_grid(sequence.input_value(0), params), params)
-    state = sequence.input_value(1)
-    if not _is_fed(cell.initial_h):
-        # FakeQuantize of a constant would be folded away, and the cell stay in float.
-        state = op.add(state, zero())
-    h = _rounded(state, params)
-    rest = [sequence.input_value(i) for i in range(2, sequence.get_input_size() - 3)]
-    b = op.constant(_sorted_gates(cell, bias[None]).astype(np.float32))
-    make = ov.opset5.lstm_sequence if cell.op == "LSTM" else ov.opset5.gru_sequence
-    made = make(x, h, *rest, *weights, b, cell.hidden, cell.direction)
-    made.set_friendly_name(sequence.get_friendly_name())
-    for index in range(sequence.get_output_size()):
-        names = sequence.output(index).names
-        sequence.output(index).replace(made.output(index))
-        made.output(index).set_names(names)
+def _settle_lengths(sequence: Any, cell: Cell) -> None:
+    """Make the number of steps a constant where all sequences have the same, and it is known.
+
+    The ONNX front end computes it from the shape of x. Beside an initial state OpenVINO (2026.4)
+    then takes the steps for different ones and runs a loop over single steps, many times slower.
+    """
+    at = sequence.get_input_size() - 4
+    shape = sequence.input_value(0).get_partial_shape()
+    if cell.lengths is None and shape[0].is_static and shape[1].is_static:
+        batch, steps = shape[0].get_length(), shape[1].get_length()
+        count = ov.opset13.constant(np.full(batch, steps, np.int32))
+        sequence.input(at).replace_source_output(count.output(0))
+
+
+class _Surgeon:
+    """Puts integer sequences in the place of float ones, in one OpenVINO model."""
+
+    def __init__(self, converted: Any) -> None:
+        self._silence = _Silence(converted)
+        self._widths: set[tuple[str, str, int, int]] = set()
+
+    def replace(self, sequence: Any, cell: Cell, params: CellParams) -> None:
+        op, spare = ov.opset13, self._spare_columns(cell)
+        moved, bias = folded(params, cell.w[0], cell.bias[0])
+        moved = np.pad(moved, ((0, 0), (0, spare)))
+        weights = [_weight(cell, array, params.weights) for array in (moved, cell.r[0])]
+        x = _on_grid(sequence.input_value(0), params)
+        if spare:
+            ends = [op.constant(np.array(each)) for each in ((0, 0, 0), (0, 0, spare))]
+            x = op.pad(x, *ends, "constant", op.constant(np.float32(0)))
+        state = sequence.input_value(1)
+        if not _is_fed(cell.initial_h):
+            # FakeQuantize of a constant would be folded away, and the cell stay in float.
+            state = op.add(state, self._silence())
+        rest = [sequence.input_value(i) for i in range(2, sequence.get_input_size() - 3)]
+        b = op.constant(_sorted_gates(cell, bias[None]).astype(np.float32))
+        make = ov.opset5.lstm_sequence if cell.op == "LSTM" else ov.opset5.gru_sequence
+        x, h = _rounded(x, params), _rounded(state, params)
+        made = make(x, h, *rest, *weights, b, cell.hidden, cell.direction)
+        made.set_friendly_name(sequence.get_friendly_name())
+        for index in range(sequence.get_output_size()):
+            names = sequence.output(index).names
+            sequence.output(index).replace(made.output(index))
+            made.output(index).set_names(names)
+
+    def _spare_columns(self, cell: Cell) -> int:
+        """How many zero columns give the cell a width of x that no other one of its form has.
+
+        Of integer cells of one form OpenVINO (2026.4) builds one kernel and uses it for all of
+        them, with the scales of the weights of the first.
+        """
+        spare = 0
+        while (key := (cell.op, cell.direction, cell.hidden, cell.inputs + spare)) in self._widths:
+            spare += 1
+        self._widths.add(key)
+        return spare
 
 
 def _on_grid(x: Any, params: CellParams) -> Any:
