@@ -51,7 +51,8 @@ class Context:
 
     `observe` names the values of a model that some engine of the target would quantize; `lower`
     writes the decisions on a model as Q/DQ nodes, in a copy, with the placement and the bits that
-    every engine of the target comes close to; `is_ignored` is the user's `--ignored`.
+    every engine of the target comes close to; `is_ignored` is the user's `--ignored`. `skips`
+    and `notes` take what the report shall say: what was left alone, and what was done.
     """
 
     samples: Samples | None = None
@@ -60,6 +61,7 @@ class Context:
     is_ignored: Callable[[str, str], bool] = lambda name, op_type: False
     seed: int = 0
     skips: list[Skip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     progress: Callable[[str, int, int], None] = _no_progress
 
     def given(self, what: str, hint: str = "give them with -d") -> Samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgebm.backends.dialects import Grid
 from edgebm.errors import BackendFailed, UsageError
@@ -12,12 +13,24 @@ from edgebm.search.build import (
     build_float,
     build_integer,
     build_promises,
+    build_turned,
     build_weight_only,
 )
 from edgebm.search.candidates import Artifact, Candidate, enumerate_candidates
 from edgebm.search.deadline import Deadline
 from edgebm.search.job import Job
 from edgebm.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Graphs:
+    """The annotated model; the one with GRUs turned (`Decisions.turned`), and the one with
+    made-up ranges (`with_made_up_ranges`), each None without one.
+    """
+
+    decided: Model
+    turned: Model | None = None
+    promised: Model | None = None
 
 
 def build_floats(
@@ -46,7 +59,7 @@ def build_floats(
 def build_integers(
     job: Job,
     runtime: str,
-    graphs: tuple[Model, Model | None],
+    graphs: Graphs,
     grids: Sequence[Grid],
     failures: list[str],
 ) -> list[Artifact]:
@@ -55,20 +68,22 @@ def build_integers(
     Args:
         job: whose model it is.
         runtime: "onnxruntime" or "openvino".
-        graphs: the annotated model, and the one with made-up ranges (`with_made_up_ranges`).
+        graphs: the annotated model and what goes with it.
         grids: the chosen grid first.
         failures: gets a sentence for each placement that the runtime refuses.
     """
-    decided, promised = graphs
     integers: list[Artifact] = []
-    build = build_integer if has_ranges(decided) else build_weight_only
-    for built in build(decided, runtime, grids, job.is_ignored):
+    build = build_integer if has_ranges(graphs.decided) else build_weight_only
+    every = build(graphs.decided, runtime, grids, job.is_ignored)
+    if graphs.turned is not None:
+        every += build_turned(graphs.turned, runtime, grids, job.is_ignored)
+    for built in every:
         if isinstance(built, BackendFailed):
             failures.append(str(built))
         else:
             integers.append(built)
-    if promised is not None:
-        integers += build_promises(promised, runtime, grids, job.is_ignored)
+    if graphs.promised is not None:
+        integers += build_promises(graphs.promised, runtime, grids, job.is_ignored)
     return integers
 
 

@@ -17,11 +17,12 @@ from edgebm.ir.annotate import annotated, clear_quant, set_quant
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS
 from edgebm.quant.params import Range
-from edgebm.search.candidates import DYNAMIC, Artifact
+from edgebm.search.candidates import AT_RUN_TIME, CELLS, DYNAMIC, Artifact
 
 # Share of the layers that another way to compute some must cover to be a candidate of its own:
 # the head of a CNN alone is not worth one.
 _WORTH = 0.5
+_TURNED = "-reset-before"
 Builders = Mapping[str, Callable[[Model], dict[str, bytes]]]
 # How each runtime's files are made from a graph, float or with Q/DQ.
 BUILD: Builders = {
@@ -76,19 +77,36 @@ def build_integer(
         if key not in seen and key:
             seen.add(key)
             kind = "int8" + dialect.name.partition("-cpu")[2]
-            built.append(_artifact(kind, lowered, plan, build[runtime], dialect))
+            artifact = _artifact(kind, lowered, plan, build[runtime], dialect)
+            known = isinstance(artifact, Artifact)
+            built.append(replace(artifact, decided=model) if known else artifact)
     if runtime == "onnxruntime":
         built += _dynamic(model, grids, ignored, cpu_dialects(runtime)[0], share=_WORTH)
     return built
 
 
+def build_turned(
+    model: Model, runtime: str, grids: Sequence[Grid], ignored: Ignored, build: Builders = BUILD
+) -> list[Artifact | BackendFailed]:
+    """The same as `build_integer` of a model whose GRUs were turned, where that is what counts.
+
+    Only placements in which a recurrent layer runs on integers inside are worth a candidate.
+    """
+    artifacts = [
+        each if isinstance(each, BackendFailed) else replace(each, kind=each.kind + _TURNED)
+        for each in build_integer(model, runtime, grids, ignored, build)
+        if isinstance(each, BackendFailed) or each.kind not in AT_RUN_TIME
+    ]
+    cells = {node.name for node in model.nodes("GRU")}
+    return [a for a in artifacts if isinstance(a, BackendFailed) or cells & set(a.integer_nodes)]
+
+
 def build_lifted(
-    model: Model, base: Artifact, floats: AbstractSet[str], kind: str, ignored: Ignored
+    base: Artifact, floats: AbstractSet[str], kind: str, ignored: Ignored
 ) -> Artifact:
     """The same placement as `base`, but for the nodes `floats`, which compute in float.
 
     Args:
-        model: the annotated model that `base` was made from.
         base: an artifact of `build_integer` with ranges.
         floats: names of nodes of `base.integer_nodes`.
         kind: its name.
@@ -102,13 +120,22 @@ def build_lifted(
     def stays(name: str, op_type: str) -> bool:
         return name in floats or ignored(name, op_type)
 
-    lowered, plan = lower(model, base.dialect, stays)
+    lowered, plan = lower(base.source, base.dialect, stays)
     reasons = {
         name: "lifted to float: its integers harm the outputs" if name in floats else reason
         for name, reason in plan.reasons.items()
     }
     files, nodes = BUILD[base.runtime](lowered), plan.integer_nodes
-    return Artifact(base.runtime, kind, files, lowered, nodes, reasons, dialect=base.dialect)
+    return Artifact(
+        base.runtime,
+        kind,
+        files,
+        lowered,
+        nodes,
+        reasons,
+        dialect=base.dialect,
+        decided=base.decided,
+    )
 
 
 def build_weight_only(
@@ -160,7 +187,7 @@ def build_promises(
     """Integer artifacts of made-up ranges, to be timed and never taken; see `build_integer`."""
     built = build_integer(model, runtime, grids, ignored, build)
     artifacts = [artifact for artifact in built if isinstance(artifact, Artifact)]
-    return [replace(a, promise=True) for a in artifacts if a.kind != DYNAMIC]
+    return [replace(a, promise=True) for a in artifacts if a.kind not in AT_RUN_TIME]
 
 
 def _weights_on_openvino(
@@ -220,15 +247,25 @@ def _artifact(
 def _dynamic(
     model: Model, grids: Sequence[Grid], ignored: Ignored, dialect: Dialect, share: float
 ) -> list[Artifact]:
-    """Products that take their range at run time. They use all 8 bits of an activation.
+    """Products and cells that take their range at run time, with all 8 bits of an activation.
 
-    `share` is how many of the quantized nodes must be such products.
+    `share` is how many of the quantized nodes must be such products. Where there are GRU or RNN
+    layers, one artifact leaves them in float and one writes them out.
     """
     grid = next((g for g in grids if g.activation_bits == 8), None)
     if grid is None:
         return []
     lowered, plan = lower(model, replace(dialect, grid=grid), ignored)
-    files, count = onnxruntime_backend.build_dynamic(lowered)
-    if count < share * len(plan.nodes) or not count:
-        return []
-    return [Artifact("onnxruntime", DYNAMIC, files, lowered, plan.integer_nodes, plan.reasons)]
+    built: list[Artifact] = []
+    for kind, written_out in ((DYNAMIC, False), (CELLS, True)):
+        made = onnxruntime_backend.build_cells(lowered, grid, written_out=written_out)
+        files, found, count = made
+        nodes = (*plan.integer_nodes, *found.cells)
+        integers = count + len(found.cells)
+        twice = any(earlier.integer_nodes == nodes for earlier in built)
+        if not integers or integers < share * len(nodes) or twice:
+            continue
+        reasons = {**plan.reasons, **found.reasons}
+        left = {name: why for name, why in reasons.items() if name not in found.cells}
+        built.append(Artifact("onnxruntime", kind, files, lowered, nodes, left, decided=model))
+    return built

@@ -10,6 +10,10 @@ from edgebm.ir.model import Model
 from edgebm.spec import EngineConfig, TensorSpec
 
 DYNAMIC = "int8-dynamic"
+CELLS = "int8-cells"
+AT_RUN_TIME = frozenset(
+    {DYNAMIC, CELLS}
+)  # products that take the range of their input at each call
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class Artifact:
     """One built model file set.
 
     `kind` is "float", the name of an integer placement ("int8", "int8+attention",
-    "int8-dynamic"), or of a way to keep weights as integers ("w8", "w4": multiplied in float;
+    "int8-dynamic", "int8-cells": that with GRU and RNN layers written out as such products,
+    "int8-reset-before": a GRU turned into the form with an INT8 kernel), or of a way to keep weights as integers ("w8", "w4": multiplied in float;
     "w4-packed" on ONNX Runtime and "w4-rounded" on OpenVINO: what they are multiplied with is
     rounded to 8 bits, block by block, at each call).
     `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
@@ -33,7 +38,8 @@ class Artifact:
     `weight_bits` has the bits of nodes whose weights alone are integers. `settings` are options
     that the runtime needs to run the files as they are meant. A `promise` was built from
     made-up ranges: it shows how fast it would be, and cannot be taken. `dialect` says by which
-    rules ranges were placed; None where there are none.
+    rules ranges were placed; None where there are none. `decided` is the annotated graph that
+    was lowered.
     """
 
     runtime: str
@@ -46,6 +52,13 @@ class Artifact:
     settings: Mapping[str, str] = field(default_factory=dict)
     promise: bool = False
     dialect: Dialect | None = None
+    decided: Model | None = None
+
+    @property
+    def source(self) -> Model:
+        """`decided` of an artifact that has it."""
+        assert self.decided is not None
+        return self.decided
 
     @property
     def size_bytes(self) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
 from edgebm.backends.qdq import lower
 from edgebm.ir.model import Model
+from edgebm.ir.recurrent import Cell, cell_of
 from edgebm.passes.base import Context, Skip
+from edgebm.passes.catalog import AnyStep
 from edgebm.passes.driver import run_passes
+from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.search.build import values_to_observe
 from edgebm.search.job import Job, Progress
 from edgebm.search.simulate import rank_grids
@@ -40,13 +44,39 @@ class Decisions:
         self._grids: list[Grid] = []
 
     def passes(self) -> Model:
-        """The model with the decisions of every step.
+        """The model with the decisions of every step, but for what turns layers into others.
+
+        Raises:
+            PassError: see `passes/driver.py`.
+        """
+        steps = [step for step in self._job.steps if not isinstance(step, GruResetBefore)]
+        return self._run(steps, self.context())
+
+    def turned(self) -> Model | None:
+        """The same with GRUs turned into the form that has an INT8 kernel.
+
+        None where the recipe has no such step, no runtime of the target has the kernel, or no
+        GRU was turned. It is a model of its own beside that of `passes`, since turned layers
+        answer a bit differently: which of both is taken is measured.
 
         Raises:
             PassError: see `passes/driver.py`.
         """
         steps = self._job.steps
-        decided, seconds = run_passes(self._job.model, steps, self.context())
+        kernels = {op for r in self._target.runtimes for op in cpu_dialects(r)[0].cells}
+        if "GRU" not in kernels or not any(isinstance(step, GruResetBefore) for step in steps):
+            return None
+        if not any(cell.resets_after for cell in _grus(self._job.model)):
+            return None
+        context = replace(self.context(), skips=[])
+        decided = self._run(steps, context)
+        # The other steps have told of their skips already.
+        self.skips += [s for s in context.skips if s.step == GruResetBefore.kind]
+        before, after = (sum(c.resets_after for c in _grus(m)) for m in (self._job.model, decided))
+        return decided if after < before else None
+
+    def _run(self, steps: Sequence[AnyStep], context: Context) -> Model:
+        decided, seconds = run_passes(self._job.model, steps, context)
         for step, spent in zip(steps, seconds, strict=True):
             self._note_seconds(step.kind, spent)
         return decided
@@ -61,6 +91,7 @@ class Decisions:
             is_ignored=job.is_ignored,
             seed=job.options.seed,
             skips=self.skips,
+            notes=self.notes,
             progress=self._progress,
         )
 
@@ -75,3 +106,7 @@ class Decisions:
     def dialect(self, decided: Model) -> Dialect:
         """The placement that every runtime of the target comes close to."""
         return cpu_dialects(self._target.runtimes[0], self.grids(decided)[0])[0]
+
+
+def _grus(model: Model) -> Iterator[Cell]:
+    return (cell for node in model.nodes("GRU") if (cell := cell_of(node)) is not None)

@@ -105,8 +105,9 @@ def _executed(candidate: Candidate, face: Face) -> tuple[dict[str, int], dict[st
     """Layers by precision, and what each recurrent layer of the model runs in."""
     artifact = candidate.artifact
     if artifact.runtime == "onnxruntime":
-        files = dict(artifact.files)
-        return onnxruntime_backend.executed_layers(files, artifact.settings), {}
+        given = dict(artifact.files), artifact.settings
+        cells = onnxruntime_backend.executed_cells(*given)
+        return onnxruntime_backend.executed_layers(*given), cells
     with Runner(candidate, face) as runner:
         names = {node.name for node in artifact.lowered.nodes(*RECURRENT)}
         cells = {n: ran for n, ran in runner.engine.cells().items() if n in names}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgebm.ir.model import Model
 from edgebm.search.assemble import all_candidates
 from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser, Outcome
@@ -30,7 +29,6 @@ class Mend:
 
     job: Job
     target: Target
-    decided: Model
     records: Records
     measuring: Measuring
     deadline: Deadline
@@ -97,7 +95,7 @@ class Mend:
 
     @property
     def _repair(self) -> Repair:
-        return Repair(self.job, self.decided, self.records, self.progress)
+        return Repair(self.job, self.records, self.progress)
 
     def _as_float(self, candidate: Candidate, race: Race) -> Candidate | None:
         """The float model as `candidate` runs it, for what its layers take; None if not timed."""

@@ -71,15 +71,14 @@ def to_repair(choice: Choice) -> Outcome | None:
 class Repair:
     """One model, and everything measured about its layers on the way."""
 
-    def __init__(self, job: Job, decided: Model, records: Records, progress: Progress) -> None:
-        """`decided` is the annotated model that the artifacts were built from."""
-        self._job, self._decided = job, decided
+    def __init__(self, job: Job, records: Records, progress: Progress) -> None:
+        self._job = job
         self._records, self._progress = records, progress
 
     def errors(self, artifact: Artifact) -> tuple[Sensitivity, LayerErrors]:
         """The noise of every layer of `artifact` at the outputs, measured now or before."""
         assert artifact.dialect is not None
-        sensitivity = Sensitivity(self._job, self._decided, artifact.dialect)
+        sensitivity = Sensitivity(self._job, artifact.source, artifact.dialect)
         parts = {
             **machine(),
             "model": _sha256(self._job.model),
@@ -97,16 +96,14 @@ class Repair:
         self._records.journal.keep("sensitivity", parts, _errors_to_json(found), artifact.kind)
         return sensitivity, found
 
-    def times_us(self, candidate: Candidate | None) -> dict[str, float]:
-        """Measured time of each layer, see `layer_times`; empty where it cannot be measured."""
+    def times_us(self, candidate: Candidate | None, decided: Model) -> dict[str, float]:
+        """Measured time of each layer of `decided`; empty where it cannot be measured."""
         if candidate is None:
             return {}
         known: dict[str, float] | None = self._records.find("layer times", candidate)
         if known is None:
             try:
-                known = layer_times_us(
-                    candidate, self._records.face, self._records.feeds, self._decided
-                )
+                known = layer_times_us(candidate, self._records.face, self._records.feeds, decided)
             except BackendError:
                 known = {}  # every layer then costs the same
             self._records.keep("layer times", candidate, known)
@@ -116,20 +113,22 @@ class Repair:
         """The errors and times of the layers of `base`, and nothing lifted; see `run`."""
         sensitivity, errors = self.errors(base.candidate.artifact)
         timed = base.candidate if floats is not None else None
-        return sensitivity, Repaired(base, errors, self.times_us(floats), self.times_us(timed))
+        decided = base.candidate.artifact.source
+        times = [self.times_us(each, decided) for each in (floats, timed)]
+        return sensitivity, Repaired(base, errors, *times)
 
     def explain(self, found: Repaired, choice: Choice) -> dict[str, Any]:
         """The `analysis` of a report for `found.base`; see `search/analysis.py`."""
         artifact = found.base.candidate.artifact
         assert artifact.dialect is not None
         local = compare_layers(
-            self._job, self._decided, artifact.lowered, artifact.integer_nodes, self._progress
+            self._job, artifact.source, artifact.lowered, artifact.integer_nodes, self._progress
         )
         lifted = found.lifted or frozenset()
         repair = repair_dict(found, choice) if found.tried else None
         known = Known(local, found.float_us, found.int8_us, lifted, repair)
         return analysis_dict(
-            self._job, self._decided, artifact.dialect, found.errors, self._progress, known
+            self._job, artifact.source, artifact.dialect, found.errors, self._progress, known
         )
 
     def run(
@@ -167,7 +166,7 @@ class Repair:
             kind = f"{artifact.kind}-mixed{len(layers)}"
             kind += "b" * sum(each.artifact.kind.startswith(kind) for each in found.tried)
             try:
-                built = build_lifted(self._decided, artifact, layers, kind, self._job.is_ignored)
+                built = build_lifted(artifact, layers, kind, self._job.is_ignored)
             except BackendFailed:
                 return False  # the runtime does not take this mixture
             value, accepted = score(built)

@@ -10,7 +10,7 @@ from edgebm.backends.qdq import lower
 from edgebm.exec.compare import layer_sqnr_db
 from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
-from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
+from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
 from edgebm.search.job import Job, Progress
 from edgebm.spec import EngineConfig
 from edgebm.target import Target
@@ -61,7 +61,7 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
     weights alone are multiplied in float.
     """
     artifact = candidate.artifact
-    if not target.missing() or artifact.weight_bits or artifact.kind in {"float", DYNAMIC}:
+    if not target.missing() or artifact.weight_bits or artifact.kind in {"float", *AT_RUN_TIME}:
         return candidate
     files = onnxruntime_backend.build_plain(artifact.lowered)
     simulated = Artifact("onnxruntime", artifact.kind, files, artifact.lowered)

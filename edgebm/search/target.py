@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.ir.model import Model
-from edgebm.search.assemble import all_candidates, build_floats, build_integers
-from edgebm.search.candidates import DYNAMIC, Artifact, Candidate
+from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
+from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser
 from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
@@ -86,8 +87,10 @@ class Search:
         mend = None
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.decisions.grids(decided))
-            self.stages.run("build", lambda: self._build(decided, grids or [], floats))
-            mend = self._mend(decided)
+            turned = self.stages.run("turn GRU", self.decisions.turned, noted=False)
+            graphs = Graphs(decided, turned)
+            self.stages.run("build", lambda: self._build(graphs, grids or [], floats))
+            mend = self._mend()
         candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
         self.stages.run("try out", lambda: self.measuring.try_out(candidates))
         race = self.measuring.race(candidates)
@@ -105,7 +108,7 @@ class Search:
         ids = choice.chosen.candidate.id, choice.baseline.candidate.id
         self.stages.run("measure p99", lambda: self.measuring.earn_p99(race, *ids))
         found = self._found(choice, judge)
-        self.stages.run("compare layers", lambda: self._compare(found, decided))
+        self.stages.run("compare layers", lambda: self._compare(found))
         self._explain(mend, found, race)
         self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
@@ -120,27 +123,29 @@ class Search:
         if done < total:
             self.deadline.check()
 
-    def _mend(self, decided: Model) -> Mend:
+    def _mend(self) -> Mend:
         return Mend(
             self.job,
             self.target,
-            decided,
             self.records,
             self.measuring,
             self.deadline,
             self.tick,
         )
 
-    def _build(self, decided: Model, grids: Sequence[Grid], floats: Sequence[Artifact]) -> None:
+    def _build(self, graphs: Graphs, grids: Sequence[Grid], floats: Sequence[Artifact]) -> None:
         """Integer artifacts for every runtime that takes the float model."""
         if "int8" not in self.target.precisions:
             return
         self.deadline.check()
-        promised = with_made_up_ranges(self.job, self.target, decided, self.decisions.context())
+        promised = with_made_up_ranges(
+            self.job, self.target, graphs.decided, self.decisions.context()
+        )
+        graphs = replace(graphs, promised=promised)
         for done, artifact in enumerate(floats):
             self.tick("build", done, len(floats))
             self.integers += build_integers(
-                self.job, artifact.runtime, (decided, promised), grids, self.failures
+                self.job, artifact.runtime, graphs, grids, self.failures
             )
         self.progress("build", len(floats), len(floats))
 
@@ -216,13 +221,13 @@ class Search:
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         return found
 
-    def _compare(self, found: Found, decided: Model | None) -> None:
+    def _compare(self, found: Found) -> None:
         self.deadline.check()
         artifact = found.choice.chosen.candidate.artifact
         # Where ranges are taken at run time there is no Q/DQ form to look at.
-        if decided is not None and artifact.integer_nodes and artifact.kind != DYNAMIC:
+        if artifact.decided is not None and artifact.kind not in AT_RUN_TIME:
             found.layer_sqnr = compare_layers(
-                self.job, decided, artifact.lowered, artifact.integer_nodes, self.tick
+                self.job, artifact.decided, artifact.lowered, artifact.integer_nodes, self.tick
             )
 
     def _inspect(self, found: Found) -> None:
