@@ -59,9 +59,7 @@ def is_sequences(batch: Batch, inputs: Sequence[TensorSpec], steps: Steps) -> bo
     return any(kind != "step" for kind in kinds)
 
 
-def sequence_faults(
-    batch: Batch, inputs: Sequence[TensorSpec], steps: Steps
-) -> Iterator[str]:
+def sequence_faults(batch: Batch, inputs: Sequence[TensorSpec], steps: Steps) -> Iterator[str]:
     """What is wrong with the time axes of a batch of sequences, but for the rest of the shapes."""
     if not steps.states or not is_sequences(batch, inputs, steps):
         return
@@ -123,9 +121,7 @@ def step_column(
     return spec, column
 
 
-def unrolled(
-    row: NDArray[Any], spec: TensorSpec, steps: Steps, count: int
-) -> NDArray[Any]:
+def unrolled(row: NDArray[Any], spec: TensorSpec, steps: Steps, count: int) -> NDArray[Any]:
     """One sequence as [T, *shape of a step], a batch axis of 1 included.
 
     Args:

@@ -169,9 +169,7 @@ def _stack(key: str, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.stack(arrays)
 
 
-def settle_growth(
-    run: Run, states: States, step: Feeds, largest: Mapping[str, int]
-) -> States:
+def settle_growth(run: Run, states: States, step: Feeds, largest: Mapping[str, int]) -> States:
     """The states with the smallest size of each growing axis that the model takes: 0, or else 1.
 
     Args:
@@ -197,6 +195,7 @@ def settle_growth(
         else:
             return tried
     raise DataError(
-        f"the model takes no state of size 0 or 1 on {', '.join(sorted(states.growing))}: {refused}",
+        f"the model takes no state of size 0 or 1 on {', '.join(sorted(states.growing))}: "
+        f"{refused}",
         hint="name the batch axis of states like that of the inputs, or give --initial-state",
     )

@@ -11,11 +11,11 @@ from edgebm.ir.states import StatePair, pair_faults
 from edgebm.spec import TensorSpec
 
 NONE = "none"
-Given = str | tuple[str, str]
+GivenPair = str | tuple[str, str]
 
 
 def given_states(
-    given: Sequence[Given], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    given: Sequence[GivenPair], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[StatePair, ...]:
     """The pairs in `given`, each `in:out` or (in, out); `["none"]` and nothing mean no state.
 
@@ -28,7 +28,9 @@ def given_states(
     faults = [fault for each in split for fault in _faults(each, inputs, outputs)]
     pairs = [each for each in split if isinstance(each, tuple)]
     for side, names in (("input", [a for a, _ in pairs]), ("output", [b for _, b in pairs])):
-        faults += [f"{side} '{each}' is given twice" for each, n in Counter(names).items() if n > 1]
+        faults += [
+            f"{side} '{each}' is given twice" for each, n in Counter(names).items() if n > 1
+        ]
     taken = {a for a, _ in pairs}
     if not faults and all(spec.name in taken for spec in inputs):
         faults.append(
@@ -45,7 +47,7 @@ def given_states(
 
 
 def _split(
-    given: Given, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    given: GivenPair, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[str, str] | str:
     """The two names, or the text if it is no pair. Names may have colons of their own."""
     if not isinstance(given, str):

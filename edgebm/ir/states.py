@@ -87,9 +87,8 @@ def pair_faults(one: TensorSpec, other: TensorSpec, inputs: Sequence[TensorSpec]
         for mine, theirs in zip(one.shape, other.shape, strict=True)
     )
     if not fits:
-        faults.append(
-            f"'{other.name}' has shape {_listed(other.shape)} and '{one.name}' {_listed(one.shape)}"
-        )
+        shapes = [f"[{', '.join(map(str, spec.shape))}]" for spec in (other, one)]
+        faults.append(f"'{other.name}' has shape {shapes[0]} and '{one.name}' {shapes[1]}")
     return faults
 
 
@@ -97,10 +96,6 @@ def _may_agree(mine: Dim, theirs: Dim, names: set[str]) -> bool:
     if isinstance(mine, int) and isinstance(theirs, int):
         return mine == theirs
     return mine == theirs or theirs not in names
-
-
-def _listed(shape: Sequence[Dim]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
 
 
 def _by_structure(model: Model) -> Iterator[StatePair]:
@@ -115,11 +110,11 @@ def _by_structure(model: Model) -> Iterator[StatePair]:
     for value in graph.outputs:
         ends = _ends(value)
         for label, slots in starts.items():
-            if ends and slots == ends and label not in taken:
-                if _is_fed_back(model, label, name(value), slots):
-                    taken.add(label)
-                    nodes = ", ".join(dict.fromkeys(node for node, _ in sorted(slots)))
-                    yield StatePair(label, name(value), f"state of {nodes}")
+            free = ends and slots == ends and label not in taken
+            if free and _is_fed_back(model, label, name(value), slots):
+                taken.add(label)
+                nodes = ", ".join(dict.fromkeys(node for node, _ in sorted(slots)))
+                yield StatePair(label, name(value), f"state of {nodes}")
 
 
 def moved_from(value: ir.Value | None) -> set[ir.Value]:

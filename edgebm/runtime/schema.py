@@ -153,7 +153,7 @@ _MANIFEST: Mapping[str, Check] = {
     "inputs": _list(_TENSOR),
     "outputs": _list(_TENSOR),
     "variants": _list(_VARIANT),
-    "states": _list(_record(input=_text, output=_text)),
+    "states": _list(_record(input=_text, output=_text, initial=_text)),
     "axes": _map(_pair(_whole)),
     "index_limits": _map(_whole),
     "ranges": _map(_pair(_number)),

@@ -162,7 +162,9 @@ def score_from_json(raw: Mapping[str, Any]) -> Score:
     """The inverse of `score_to_json`."""
     outputs = {name: OutputAgreement(**each) for name, each in raw["agreement"]["outputs"].items()}
     drift = raw["agreement"].get("drift_db")
-    agreed = Agreement(outputs, raw["agreement"]["samples"], None if drift is None else tuple(drift))
+    agreed = Agreement(
+        outputs, raw["agreement"]["samples"], None if drift is None else tuple(drift)
+    )
     found = raw.get("assessment")
     return Score(raw["value"], agreed, None if found is None else _assessment(found))
 
