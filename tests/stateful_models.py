@@ -72,3 +72,31 @@ def decoder_step(*, names: bool = True) -> Model:
         }}""",
         **weights(wq=(F, F), wk=(F, F), wv=(F, F), head=(F, C)),
     )
+
+
+def speech(steps: str = "12", batch: str = "1", *, many: bool = True) -> Model:
+    """A sequence model [batch, T, F]: an LSTM below a GRU; scores at every step or at the end."""
+    end = "seen = Transpose<perm=[1,0,2]>(s1)" if many else "seen = Squeeze(h1n, zero)"
+    shape = f"{batch},{steps},{C}" if many else f"{batch},{C}"
+    return parse(
+        f"""g (float[{batch},{steps},{F}] x) => (float[{shape}] y) {{
+          zero = Constant<value_ints=[0]>()
+          one = Constant<value_ints=[1]>()
+          xt = Transpose<perm=[1,0,2]>(x)
+          [lower] y0, h0n, c0n = LSTM<hidden_size={H}>(xt, w0, r0, b0)
+          s0 = Squeeze(y0, one)
+          [upper] y1, h1n = GRU<hidden_size={H}, linear_before_reset=1>(s0, w1, r1, b1)
+          s1 = Squeeze(y1, one)
+          {end}
+          [head_fc] y = MatMul(seen, head)
+        }}""",
+        **weights(
+            w0=(1, 4 * H, F),
+            r0=(1, 4 * H, H),
+            b0=(1, 8 * H),
+            w1=(1, 3 * H, H),
+            r1=(1, 3 * H, H),
+            b1=(1, 6 * H),
+            head=(H, C),
+        ),
+    )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.data.batch import LABELS, Batch, Feeds
-from edgebm.data.columns import ArrayColumn, Column
-from edgebm.data.fit import batch_faults, narrowing, raise_faults
+from edgebm.data.batch import Feeds
+from edgebm.data.checked import checked_store
+from edgebm.data.fit import raise_faults
 from edgebm.data.preprocess import Preprocess
 from edgebm.data.scan import Scan, non_finite, scan_feeds
-from edgebm.data.sources import Source, open_labels, open_source
-from edgebm.data.steps import STATELESS, Steps, is_sequences
+from edgebm.data.sources import open_source
+from edgebm.data.steps import STATELESS, Steps
 from edgebm.data.store import Store
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
@@ -213,39 +211,10 @@ def open_samples(
     states = [spec for spec in specs if spec.name in steps.states]
     opened = open_source(source, steps.fed(specs), limit, preprocess, states)
     try:
-        return _checked(opened, specs, limit, labels, steps)
+        return Samples(*checked_store(opened, specs, limit, labels, steps))
     except BaseException:
         opened.close()
         raise
-
-
-def _checked(
-    source: Source,
-    inputs: tuple[TensorSpec, ...],
-    limit: int | None,
-    labels: object,
-    steps: Steps,
-) -> Samples:
-    distinct = list(_distinct(source.batches))
-    faults = [fault for batch in distinct for fault in batch_faults(batch, inputs, steps)]
-    if not faults and len({is_sequences(batch, inputs, steps) for batch in distinct}) > 1:
-        faults.append("some samples are sequences and some single steps")
-    if not faults and len({batch.labels is None for batch in source.batches}) > 1:
-        faults.append("some samples come with labels and some without")
-    raise_faults(source.name, faults)
-    counts = [len(batch) for batch in source.batches]
-    count = sum(counts)
-    if not count:
-        raise DataError(
-            f"{source.name} has no samples", hint="give samples like those the model will see"
-        )
-    column = None if labels is None else _labels(labels, source.name, count)
-    starts = tuple(accumulate(counts, initial=0))[:-1]
-    warnings = [*source.warnings]
-    for batch in distinct:
-        warnings += [note for note in narrowing(batch, inputs) if note not in warnings]
-    taken = count if limit is None else min(limit, count)
-    return Samples(Store(source, inputs, starts, column, steps), range(taken), warnings)
 
 
 def kept_samples(items: Iterable[Feeds], inputs: Sequence[TensorSpec], name: str) -> Samples:
@@ -264,39 +233,6 @@ def kept_samples(items: Iterable[Feeds], inputs: Sequence[TensorSpec], name: str
     made = open_samples(whole, inputs)
     made._store = replace(made._store, source=replace(made._store.source, name=name))  # noqa: SLF001
     return made
-
-
-def _distinct(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """One batch of each signature: a folder of alike files is judged once."""
-    seen: set[object] = set()
-    for batch in batches:
-        key = _signature(batch)
-        if key not in seen:
-            seen.add(key)
-            yield batch
-
-
-def _signature(batch: Batch) -> object:
-    columns: Mapping[str, Column] = batch.columns
-    counts = {c.shape[:1] for c in columns.values()}
-    if batch.labels is not None:
-        counts.add(batch.labels.shape[:1])
-    alike = len(counts) == 1
-    key = tuple((name, c.dtype.str, c.shape[1:]) for name, c in columns.items())
-    return key if alike else (key, batch.where)
-
-
-def _labels(labels: object, name: str, count: int) -> Column:
-    column = (
-        open_labels(labels) if isinstance(labels, str | Path) else ArrayColumn(np.asarray(labels))
-    )
-    got = column.shape[0] if column.shape else 0
-    if got != count:
-        raise DataError(
-            f"{got} {LABELS} for the {count} samples of {name}",
-            hint="labels and samples must be in the same order, one label each",
-        )
-    return column
 
 
 def _not_finite(index: int, feeds: Feeds, names: Sequence[str]) -> str:

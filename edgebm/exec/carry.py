@@ -15,7 +15,7 @@ from edgebm.spec import TensorSpec
 
 Feeds = Mapping[str, NDArray[Any]]
 Answers = dict[str, NDArray[Any]]
-Run = Callable[[dict[str, NDArray[Any]]], Answers]
+Run = Callable[[Answers], Answers]
 
 
 @dataclass(frozen=True, slots=True)

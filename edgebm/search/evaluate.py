@@ -19,6 +19,7 @@ from edgebm.data.samples import Samples, open_samples
 from edgebm.data.steps import Steps
 from edgebm.errors import DataError, UsageError
 from edgebm.exec.carry import States, carried
+from edgebm.exec.collect import float_run
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
 from edgebm.ir.states import StatePair
@@ -30,7 +31,7 @@ from edgebm.search.candidates import Candidate, Face
 from edgebm.search.input_scale import scale_warnings
 from edgebm.search.judge import Run, ticking
 from edgebm.search.runner import Runner
-from edgebm.search.stateful import Settled, Wanted, float_run, settle_states, view_of, with_axes
+from edgebm.search.stateful import Settled, Wanted, settle_states, view_of, with_axes
 from edgebm.spec import EngineConfig
 
 Progress = Callable[[str, int, int], None]

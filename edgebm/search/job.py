@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edgebm.data.callables import is_reference
-from edgebm.data.evaluation import max_drop_warning, resolve_evaluation
 from edgebm.data.fit import raise_faults
-from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
-from edgebm.data.metrics import default_metric, resolve_metric
-from edgebm.data.over_time import View
+from edgebm.data.label_checks import LABEL_HINT
 from edgebm.data.samples import Samples, open_samples
-from edgebm.errors import DataError, UsageError
 from edgebm.exec.carry import States, carried
+from edgebm.exec.collect import float_run
 from edgebm.ir.model import Model
 from edgebm.passes.base import Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.recipe import Recipe
+from edgebm.search.argument_checks import check_ignored, check_shapes
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.input_scale import scale_warnings
-from edgebm.search.judge import DEMANDS, AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
+from edgebm.search.judge import Judge, Run
+from edgebm.search.judging import Asked, is_program, judge_factory
 from edgebm.search.made_up import made_up_samples
 from edgebm.search.sample_checks import (
     calibration_faults,
@@ -33,24 +31,25 @@ from edgebm.search.sample_checks import (
     index_faults,
     overlap_warning,
 )
-from edgebm.search.shapes import ShapeLists, is_free, static_shapes
+from edgebm.search.shapes import ShapeLists, static_shapes
 from edgebm.search.stateful import (
     Settled,
     Wanted,
+    settle_states,
+    with_axes,
+)
+from edgebm.search.step_samples import (
     affordable,
     calibration_steps,
     call_samples,
-    fed_face,
-    float_run,
     made_up_sequences,
-    settle_states,
-    view_of,
-    with_axes,
 )
+from edgebm.search.streaming_proof import whole_samples
 from edgebm.spec import Shapes
 
 Progress = Callable[[str, int, int], None]
 _HELD_OUT = 0.2
+_PROVED = 3  # sequences on which a streaming model is compared with its sequence model
 _SMALL_SET = 10  # below, holding samples out of calibration would cost more than it proves
 
 
@@ -157,11 +156,11 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     """
     settled = settle_states(model, options.wanted)
     model, face = settled.model, settled.face
-    _check_ignored(model, options.ignored)
-    _check_shapes(settled, options.shapes)
+    check_ignored(model, options.ignored)
+    check_shapes(settled, options.shapes)
     warnings: list[str] = []
     calibration = _open(data, settled, recipe, labels)
-    program = _is_program(evaluation)
+    program = is_program(evaluation)
     separate = None if program or evaluation is None else _open(evaluation, settled, recipe, None)
     if calibration is None:
         calibration = _made_up(settled, options, separate)
@@ -173,7 +172,9 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     if job.made_up:
         _warn(job, _without_samples(job, judged=separate is not None, program=program))
     faults: list[str] = []
-    job.judged_by = _judge_factory(job, metric, evaluation if program else None, faults)
+    asked = Asked(face, job.states, judged, options.max_drop, recipe.accuracy)
+    judge = evaluation if program else None
+    job.judged_by = judge_factory(asked, metric, judge, warnings, faults)
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
         job.calibration = calibration.subset(size, options.seed)
@@ -188,7 +189,8 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
 def _made_up(settled: Settled, options: Options, separate: Samples | None) -> Samples:
     model, face = settled.model, settled.face
     if settled.states.pairs:
-        return made_up_sequences(settled, options.shapes, separate, options.seed)
+        states = settled.states
+        return made_up_sequences(model, face, states, options.shapes, separate, options.seed)
     like = None if separate is None else next(iter(separate.feeds(0, 1)))
     shapes = None if like is None else {name: array.shape for name, array in like.items()}
     return made_up_samples(model, face, options.shapes, shapes, options.seed)
@@ -197,6 +199,7 @@ def _made_up(settled: Settled, options: Options, separate: Samples | None) -> Sa
 def _as_steps(job: Job, settled: Settled) -> None:
     """Replace sequences that calibrate by single steps, with the states of the float model."""
     run = float_run(job.model)
+    settled.prove(whole_samples(job.evaluation, settled.whole, _PROVED))
     job.states = states = with_axes(settled, run, job.evaluation, job.options.shapes)
     sequences = affordable(job.calibration, job.options.seed)
     job.calibration = calibration_steps(sequences, states, job.model)
@@ -236,69 +239,9 @@ def _open(source: object, settled: Settled, recipe: Recipe, labels: object) -> S
     )
 
 
-def _is_program(evaluation: object) -> bool:
-    """`module:function` and callables judge by themselves; paths and arrays are samples."""
-    if isinstance(evaluation, str):
-        return is_reference(evaluation)
-    return callable(evaluation)
-
-
-def _judge_factory(
-    job: Job, metric: object, program: Any, faults: list[str]
-) -> Callable[[Run], Judge]:
-    """Who judges; `faults` takes what is wrong with the labels."""
-    samples, max_drop = job.evaluation, job.options.max_drop
-    demand = DEMANDS[job.recipe.accuracy]
-    if program is not None:
-        if metric is not None:
-            raise UsageError(
-                "--metric and an --eval program are both given", hint="the program is the metric"
-            )
-        evaluation = resolve_evaluation(program)
-        _warn(job, max_drop_warning(evaluation, max_drop) if max_drop is not None else "")
-        view = _view(job, None)
-        return lambda run: EvaluationJudge(evaluation, run, samples, max_drop, demand, view)
-    if not samples.has_labels:
-        if metric is not None:
-            raise DataError(
-                "--metric needs labels, and the samples have none",
-                hint="add an array called labels to the .npz, or leave --metric out to compare "
-                "with the float model",
-            )
-        if max_drop is not None:
-            _warn(job, "--max-drop is ignored: without labels the quality floor decides")
-        view = _view(job, None)
-        return lambda run: AgreementJudge(run, samples, demand, view)
-    labels = samples.labels
-    assert labels is not None
-    view = _view(job, labels)
-    chosen = default_metric(view.face, labels) if metric is None else None
-    found = chosen or resolve_metric(metric)  # type: ignore[arg-type]
-    _warn(job, max_drop_warning(found, max_drop) if max_drop is not None else "")
-    faults += label_faults(found, view.face, labels)
-    job.warnings += label_warnings(found, view.face, labels)
-    return lambda run: MetricJudge(found, run, samples, max_drop, demand, view)
-
-
-def _view(job: Job, labels: NDArray[Any] | None) -> View:
-    """What the judge sees of answers."""
-    return view_of(job.face, job.states, job.evaluation, labels)
-
-
 def _warn(job: Job, sentence: str) -> None:
     if sentence:
         job.warnings.append(sentence)
-
-
-def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
-    nodes = [(node.name or "", node.op_type) for node in model.nodes()]
-    lost = [p for p in ignored if not any(op == p or fnmatchcase(name, p) for name, op in nodes)]
-    if lost:
-        raise UsageError(
-            f"--ignored names nothing in the model: {', '.join(lost)}",
-            hint="give node names, patterns such as 'encoder.*', or op types such as Conv; "
-            "'edgebm compress --keep DIR' writes the graph with its node names",
-        )
 
 
 def _check_samples(job: Job, faults: list[str], *, program: bool) -> None:
@@ -325,19 +268,3 @@ def _doubt_samples(job: Job, separate: Samples | None) -> None:
 
 def _calibrates(job: Job) -> bool:
     return job.recipe.needs_samples and not job.made_up
-
-
-def _check_shapes(settled: Settled, listed: ShapeLists) -> None:
-    if listed and not is_free(settled.face):
-        raise UsageError(
-            "--shapes is given, but every axis of the model has a fixed size",
-            hint="export the model with dynamic axes, or leave --shapes out",
-        )
-    if not listed:
-        return
-    if settled.states.growing:
-        names = settled.states.names
-        rest = {name: shapes for name, shapes in listed.items() if name not in names}
-        static_shapes(fed_face(settled.face, names), rest, {})
-    else:
-        static_shapes(settled.face, listed, {})
