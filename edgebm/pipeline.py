@@ -140,7 +140,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     journal = open_journal(out, measurements, (model, data, eval))
     if out is not None:
         force = force or journal.wrote(Path(out))
-        check_destination(Path(out), force=force, inputs=(model, data, eval))
+        check_destination(Path(out), force=force, inputs=(model, data, eval, initial_state))
     counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
     options = Options(
         subset_size=subset_size,

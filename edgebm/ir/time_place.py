@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.edit import Array
+from edgebm.ir.edit import Array, const
 from edgebm.ir.shapes import static_shape
 
 Edit = Callable[[Array], Array]
@@ -82,14 +82,16 @@ def aligned(node: ir.Node, walk: Walk, *, but: int | None = None) -> Place:
     (place,) = found
     if but is not None and place.axis == but:
         raise MixesSteps("puts steps one behind another")
-    for value in node.inputs:
+    for index, value in enumerate(node.inputs):
         if value is not None and not isinstance(walk.at(value), Place):
-            _same_for_all(value, place, rank, walk)
+            _same_for_all(node, index, place, walk)
     return place
 
 
-def _same_for_all(value: ir.Value, place: Place, rank: int, walk: Walk) -> None:
+def _same_for_all(reader: ir.Node, index: int, place: Place, walk: Walk) -> None:
     """An operand without time must be the same at every step."""
+    value, rank = reader.inputs[index], len(shape_of(reader.outputs[0]))
+    assert value is not None
     shape = shape_of(value)
     axis = place.axis - rank + len(shape)
     if axis < 0 or shape[axis] == 1:
@@ -100,6 +102,10 @@ def _same_for_all(value: ir.Value, place: Place, rank: int, walk: Walk) -> None:
         if len(inner) < len(shape) - axis or inner[axis - len(shape)] == 1:
             walk.edit(node, 1, lambda dims: with_one_step(dims, axis - len(shape), walk.steps))
             return
+    array = const(value)
+    if array is not None and (array == np.take(array, [0], axis)).all():
+        walk.edit(reader, index, lambda numbers: np.take(numbers, [0], axis))
+        return
     raise MixesSteps(
         f"'{value.name}' has other numbers for each of the {shape[axis]} steps (such as an "
         "encoding of positions)"

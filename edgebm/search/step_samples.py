@@ -102,7 +102,7 @@ def _steps(
 
 
 def picked(length: int, share: int, index: int) -> frozenset[int]:
-    """At most `share` of `length` steps: one of each equal stretch, and of several the last.
+    """`share` of `length` steps: one of each equal stretch, and where there are two the last.
 
     `index`, the number of the sequence, moves them along, so that together the sequences cover
     all times.
@@ -110,5 +110,7 @@ def picked(length: int, share: int, index: int) -> frozenset[int]:
     if length <= share:
         return frozenset(range(length))
     part = (index + 1) * _GOLDEN_RATIO % 1.0
-    steps = [int((k + part) * length / share) for k in range(share)]
-    return frozenset(steps if share == 1 else [*steps[:-1], length - 1])
+    if share == 1:
+        return frozenset({int(part * length)})
+    stretch = (length - 1) / (share - 1)
+    return frozenset({*(int((k + part) * stretch) for k in range(share - 1)), length - 1})

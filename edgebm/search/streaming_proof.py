@@ -133,7 +133,8 @@ def _joined(array: NDArray[Any], whole: Whole | None) -> NDArray[Any]:
         return array
     if whole.axis is None:
         return array[0]
-    return np.moveaxis(np.squeeze(array, whole.axis + 1), 0, whole.axis)
+    joined: NDArray[Any] = np.moveaxis(np.squeeze(array, whole.axis + 1), 0, whole.axis)
+    return joined
 
 
 def _fits(want: Sequence[Dim], got: Sequence[int]) -> bool:
@@ -146,7 +147,9 @@ def streaming_notes(streaming: Streaming) -> Iterator[str]:
         "made streaming: one step at a time, proved equal to the sequence model in float at every "
         "step"
     )
-    ends = [label for label, end in streaming.ends.items() if isinstance(end, Last)]
+    states = {pair.output for pair in streaming.pairs}
+    last = [label for label, end in streaming.ends.items() if isinstance(end, Last)]
+    ends = [label for label in last if label not in states]
     if ends:
         yield (
             f"{', '.join(ends)}: what the sequence model gives after its last step, the streaming "
