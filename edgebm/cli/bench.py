@@ -66,17 +66,20 @@ def command(
 ) -> None:
     """Measure the latency of BUNDLE on this device, one call at a time.
 
+    Of a model with states, steps of one stream are measured, which carries them along.
+
     A percentile is printed only when there were enough calls to know it with 99 % confidence.
     """
     required = parse_limits(limits)
     with load(bundle, target=target, threads=threads) as session:
         timing = session.benchmark(seconds)
         report = session.report()
+        what = "steps of a stream" if session.states else "calls"
     missed = missed_limits(timing, required)
     if as_json:
-        emit_json({"timing": asdict(timing), "missed": missed, "report": report})
+        emit_json({"timing": asdict(timing), "of": what, "missed": missed, "report": report})
     else:
-        click.echo(_text(timing))
+        click.echo(_text(timing, what))
         click.echo(
             f"{report['target']}/{report['runtime']} {report['runtime_version']}, "
             f"{report['precision']}, {report['threads']} thread(s), {report['device']}"
@@ -127,7 +130,7 @@ def missed_limits(timing: Timing, limits: dict[str, float]) -> list[str]:
     return missed
 
 
-def _text(timing: Timing) -> str:
+def _text(timing: Timing, what: str) -> str:
     values = {name: getattr(timing, field) for name, field in _FIELDS.items()}
     lines = {
         name: f"{value:.4f} ms"
@@ -135,4 +138,4 @@ def _text(timing: Timing) -> str:
         else f"needs {CALLS_NEEDED[_LEVELS[name]]} calls"
         for name, value in values.items()
     }
-    return facts({**lines, "calls": timing.calls})
+    return facts({**lines, what: timing.calls})

@@ -54,6 +54,8 @@ def _text(bundle: Bundle) -> str:
     parts = [facts(head), _face("input", manifest.inputs), _face("output", manifest.outputs)]
     if limits := _limits(manifest):
         parts.append(table(("of", "limit"), limits))
+    if manifest.states:
+        parts.append(table(("state", "from", "shape", "initial"), _states(bundle)))
     variants = [_variant(bundle, variant) for variant in manifest.variants]
     head_row = ("variant", "precision", "threads", "size", "layers", "made with", "runs here")
     parts.append(table(head_row, variants))
@@ -65,8 +67,12 @@ def _short(value: Any) -> bool:
 
 
 def _face(kind: str, specs: Sequence[TensorSpec]) -> str:
-    rows = [(s.name, s.dtype, "x".join(map(str, s.shape)) or "scalar", s.layout) for s in specs]
+    rows = [(s.name, s.dtype, _shape(s), s.layout) for s in specs]
     return table((kind, "dtype", "shape", "layout"), rows)
+
+
+def _shape(spec: TensorSpec) -> str:
+    return "x".join(map(str, spec.shape)) or "scalar"
 
 
 def _limits(manifest: Manifest) -> list[tuple[str, str]]:
@@ -74,7 +80,19 @@ def _limits(manifest: Manifest) -> list[tuple[str, str]]:
     rows += [
         (f"indices {name}", f"0 to {limit - 1}") for name, limit in manifest.index_limits.items()
     ]
-    return rows + [(f"state {s.input}", f"fed from {s.output}") for s in manifest.states]
+    return rows
+
+
+def _states(bundle: Bundle) -> list[tuple[str, str, str, str]]:
+    specs = {spec.name: spec for spec in bundle.manifest.inputs}
+    rows = []
+    for state in bundle.manifest.states:
+        initial = "zeros"
+        if (x := bundle.initial.get(state.input)) is not None:
+            values = f", {float(x.min()):.4g} to {float(x.max()):.4g}" if x.size else ""
+            initial = f"{state.initial} {'x'.join(map(str, x.shape))}{values}"
+        rows.append((state.input, state.output, _shape(specs[state.input]), initial))
+    return rows
 
 
 def _variant(bundle: Bundle, variant: Variant) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
+from edgebm.cli.sequences import is_stream, stream_through
 from edgebm.cli.text import table
 from edgebm.errors import DataError
 from edgebm.runtime.npy import npz_bytes
@@ -25,6 +26,7 @@ EXAMPLE = """\
 Examples:
   edgebm run model.edgebm -i input.npz -o output.npz
   edgebm run model.edgebm -i image.npy --json
+  edgebm run recurrent.edgebm -i frames.npz -o answers.npz
 """
 # Longer outputs are given as figures only; -o has every value.
 _PRINTED_VALUES = 1000
@@ -41,7 +43,10 @@ _WRITE_ONE = "write it with np.savez('input.npz', **{'input name': array})"
     required=True,
     metavar="FILE",
     help=".npz with one array for each input, or .npy for a model with one input. Arrays with "
-    "one axis more, or with more rows than a model of batch 1 takes, are run one by one.",
+    "one axis more, or with more rows than a model of batch 1 takes, are run one by one. For a "
+    "model with states one axis more is time, [samples, time, ...]: each sample is a stream of "
+    "its own, which carries the states from frame to frame. States that are left out start at the "
+    "model's initial values; those given are where each stream starts.",
 )
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write outputs as .npz."
@@ -64,25 +69,38 @@ def command(
     if out is not None:
         refuse(output_faults(out, option="--out", force=force, inputs=(bundle, source)))
     with load(bundle, target=target, threads=threads) as session:
-        feeds, stacked = split(read_arrays(source, session.inputs), session.inputs)
+        states = {state.input for state in session.states}
+        arrays = read_arrays(source, session.inputs, states)
         start = time.perf_counter()
-        answers = [session.run(feed) for feed in feeds]
+        answer = stream_through if is_stream(session, arrays) else run_through
+        outputs, calls = answer(session, arrays)
         elapsed_ms = (time.perf_counter() - start) * 1e3
-        outputs = answers[0] if stacked is None else _join(answers, session.outputs, stacked)
         if out is not None:
             write_file(out, npz_bytes(outputs), force=force)
-        result = _result(session, outputs, len(feeds), elapsed_ms)
+        result = _result(session, outputs, calls, elapsed_ms)
     if as_json:
         emit_json(result)
         return
     for warning in session.report()["warnings"]:
         click.echo(f"warning: {warning}", err=True)
     click.echo(_table(outputs))
-    click.echo(f"{len(feeds)} call(s) in {elapsed_ms:.2f} ms on {result['runtime']}", err=True)
+    click.echo(f"{calls} call(s) in {elapsed_ms:.2f} ms on {result['runtime']}", err=True)
 
 
-def read_arrays(source: Path, specs: Sequence[TensorSpec]) -> Arrays:
+def run_through(session: Session, arrays: Arrays) -> tuple[Arrays, int]:
+    """The outputs of every sample, each answered by itself, and the number of calls."""
+    feeds, stacked = split(arrays, session.inputs)
+    answers = [session.run(feed) for feed in feeds]
+    outputs = answers[0] if stacked is None else _join(answers, session.outputs, stacked)
+    return outputs, len(feeds)
+
+
+def read_arrays(
+    source: Path, specs: Sequence[TensorSpec], states: Set[str] = frozenset()
+) -> Arrays:
     """Arrays of a `.npy` or `.npz` file by input name; labels are left out.
+
+    One unnamed array is the only input, or the only one that is not among `states`.
 
     Raises:
         DataError: no such file, not such a file, an array of objects, or one array for several
@@ -106,10 +124,10 @@ def read_arrays(source: Path, specs: Sequence[TensorSpec]) -> Arrays:
         arrays.pop("labels", None)
     if set(arrays) != {"arr_0"}:
         return arrays
-    if len(specs) != 1:
-        names = [spec.name for spec in specs]
+    names = [spec.name for spec in specs if spec.name not in states]
+    if len(names) != 1:
         raise DataError(f"{source} holds one unnamed array, the model has the inputs {names}")
-    return {specs[0].name: arrays["arr_0"]}
+    return {names[0]: arrays["arr_0"]}
 
 
 def split(arrays: Arrays, specs: Sequence[TensorSpec]) -> tuple[list[Arrays], bool | None]:

@@ -81,6 +81,9 @@ def judge(bundle: Bundle, variant: Variant) -> Verdict:
         return Verdict(name, variant.precision, status, str(error), errors, error.exit_code)
     worst = max(report["self_test"].values(), default=0.0)
     why = f"worst relative error {worst:.2g} over {report['golden']} golden sample(s)"
+    if report["stream_test"]:
+        streamed = max(report["stream_test"].values())
+        why += f", {streamed:.2g} as one stream"
     if not report["golden"]:
         why = "loads; there are no golden samples to compare"
     return Verdict(name, variant.precision, "passed", why, report["self_test"], 0)

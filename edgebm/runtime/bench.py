@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgebm.errors import UsageError
+from edgebm.errors import StateError, UsageError
 
 # Calls needed to claim a percentile with 99 % confidence: the early-stopping rule of MLPerf
 # Inference (Reddi et al. 2020, arXiv:1911.02549, section 5; table in the inference rules).
@@ -51,6 +51,19 @@ def time_calls(
     for _ in range(warmup):
         call()
     return summarize(_durations_ns(call, seconds, calls or _MAX_CALLS))
+
+
+def endless(step: Callable[[], object], reset: Callable[[], object]) -> Callable[[], object]:
+    """`step` of a stream, which starts anew where a state is at the end of its range."""
+
+    def call() -> object:
+        try:
+            return step()
+        except StateError:
+            reset()
+            return step()
+
+    return call
 
 
 def summarize(durations_ns: array[int]) -> Timing:

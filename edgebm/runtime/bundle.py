@@ -26,6 +26,7 @@ from edgebm.runtime.container import (
 )
 from edgebm.runtime.npy import read_npy
 from edgebm.runtime.schema import parse_json, read_manifest
+from edgebm.runtime.states import check_initial
 from edgebm.spec import Manifest, TensorSpec, Variant
 
 _KINDS = (
@@ -49,6 +50,7 @@ class Bundle:
     """A verified bundle in memory.
 
     `members` are views into one buffer, `digest` is the SHA-256 of the whole file in hex.
+    `initial` are the stored initial states by the name of their input.
     """
 
     path: str
@@ -56,6 +58,7 @@ class Bundle:
     members: Mapping[str, memoryview]
     digest: str
     size: int
+    initial: Mapping[str, NDArray[Any]]
 
     def files(self, variant: Variant) -> dict[str, bytes]:
         """The artifact of a variant, by the short names its engine knows."""
@@ -107,8 +110,14 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise _corrupt(data, where) from cause
     manifest = read_manifest(parse_json(bytes(members[MANIFEST]), f"{where}: {MANIFEST}"), where)
     _check_members(manifest, members, where)
+    initial = {}
+    for state in manifest.states:
+        if state.initial:
+            name = f"{where}: {state.initial}"
+            initial[state.input] = read_npy(bytes(members[state.initial]), name)
+            check_initial(manifest, state, initial[state.input], name)
     digest = hashlib.sha256(data).hexdigest()
-    return Bundle(where, manifest, members, digest, len(data))
+    return Bundle(where, manifest, members, digest, len(data), initial)
 
 
 def _read_once(where: str) -> bytes:

@@ -36,9 +36,12 @@ class _Fault:
 
 
 class Face:
-    """The inputs of a model and the rules for arrays given to them."""
+    """The inputs of a model and the rules for arrays given to them.
 
-    def __init__(self, manifest: Manifest) -> None:
+    `notes` has a hint for names that callers leave out or give where they should not.
+    """
+
+    def __init__(self, manifest: Manifest, notes: Mapping[str, str] | None = None) -> None:
         self.specs = manifest.inputs
         self.names = tuple(spec.name for spec in manifest.inputs)
         self.dtypes = tuple(np.dtype(spec.dtype) for spec in manifest.inputs)
@@ -48,6 +51,7 @@ class Face:
             if name in manifest.index_limits
         }
         self._axes = manifest.axes
+        self._notes = notes or {}
 
     def pick(self, inputs: Any, named: Mapping[str, Any]) -> tuple[Any, ...]:
         """Put what the caller gave into the order of the face.
@@ -71,17 +75,19 @@ class Face:
                 return tuple([given[name] for name in self.names])
         missing = [name for name in self.names if name not in given]
         extra = [key for key in given if key not in self.names]
-        raise _port_error(missing, extra, self.names)
+        raise _port_error(missing, extra, self.names, self._notes)
 
-    def check(self, values: Sequence[Any]) -> Arrays:
+    def check(self, values: Sequence[Any], settled: Mapping[str, int] | None = None) -> Arrays:
         """Return plain arrays fit for the model; numpy sub-classes become base arrays.
+
+        `settled` are free axes whose size was decided before, by the first step of a stream.
 
         Raises:
             InputType, InputDType, InputShape, InputRange, InputNonFinite: the class of the first
                 fault; the message has every fault.
         """
         faults: list[_Fault] = []
-        sizes: dict[str, tuple[int, str]] = {}
+        sizes = {axis: (size, "") for axis, size in (settled or {}).items()}
         for spec, dtype, value in zip(self.specs, self.dtypes, values, strict=True):
             found = _type_fault(spec, value) or _dtype_fault(spec, dtype, value)
             faults += found or self._shape_faults(spec, value, sizes)
@@ -123,8 +129,10 @@ class Face:
                 continue
             known, owner = sizes.setdefault(dim, (size, spec.name))
             if known != size:
-                message = f"{start}: {dim} is {size} here and {known} in {owner!r}"
-                return [_Fault(InputShape, message, "", details)]
+                where = repr(owner) if owner else "this stream"
+                hint = "" if owner else f"reset() lets the next step choose {dim} anew"
+                message = f"{start}: {dim} is {size} here and {known} in {where}"
+                return [_Fault(InputShape, message, hint, details)]
         return []
 
     def _fits(self, wanted: tuple[int | str, ...], got: tuple[int, ...]) -> bool:
@@ -171,15 +179,20 @@ def raise_faults(faults: Sequence[_Fault]) -> None:
     raise first.kind(message, hint="; ".join(hints), details=details)
 
 
-def _port_error(missing: list[str], extra: list[Any], names: tuple[str, ...]) -> InputPort:
+def _port_error(
+    missing: list[str], extra: list[Any], names: tuple[str, ...], notes: Mapping[str, str]
+) -> InputPort:
     parts, hints = [], []
     if missing:
         parts.append(f"missing inputs {missing}")
     if extra:
         parts.append(f"unknown inputs {extra}")
         for key in extra:
+            if key in notes:
+                continue
             near = difflib.get_close_matches(str(key), missing or names, n=1, cutoff=0.4)
             hints += [f"{key!r} may mean {near[0]!r}"] if near else []
+    hints += [notes[name] for name in (*missing, *extra) if name in notes]
     hints.append(f"the model's inputs are {list(names)}")
     details = {"missing": missing, "extra": [str(key) for key in extra]}
     return InputPort("; ".join(parts), hint="; ".join(hints), details=details)
@@ -211,12 +224,21 @@ def _dtype_fault(spec: TensorSpec, dtype: np.dtype[Any], array: NDArray[Any]) ->
     return [_Fault(InputDType, message, hint, details)]
 
 
-def _finite_fault(spec: TensorSpec, array: NDArray[Any]) -> list[_Fault]:
+def first_not_finite(array: NDArray[Any]) -> tuple[int, tuple[int, ...]] | None:
+    """How many values of a float array are NaN or infinite, and where the first is."""
     bad = ~np.isfinite(array)
     count = int(np.count_nonzero(bad))
     if not count:
+        return None
+    first = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(bad)))
+    return count, first[: array.ndim]
+
+
+def _finite_fault(spec: TensorSpec, array: NDArray[Any]) -> list[_Fault]:
+    found = first_not_finite(array)
+    if found is None:
         return []
-    first = tuple(int(axis[0]) for axis in np.nonzero(np.atleast_1d(bad)))[: array.ndim]
+    count, first = found
     message = (
         f"input {spec.name!r} has {count} of {array.size} values that are NaN or infinite, "
         f"the first at {list(first)}"

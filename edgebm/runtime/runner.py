@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,12 +14,16 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from edgebm.errors import Closed, DeadlineExceeded, ForkedUse, UsageError
-from edgebm.runtime.bench import Timing, time_calls
+from edgebm.errors import Closed, ForkedUse, StateError
+from edgebm.runtime.bench import Timing, endless, time_calls
 from edgebm.runtime.buffers import check_buffers, fill_buffers
 from edgebm.runtime.checks import MISSING, Arrays, Face, raise_faults
+from edgebm.runtime.deadline import Deadline
 from edgebm.runtime.engines import Engine
-from edgebm.runtime.slots import Outputs, Slot
+from edgebm.runtime.slots import Outputs, Slot, plain_shapes
+from edgebm.runtime.snapshot import identity
+from edgebm.runtime.states import States
+from edgebm.runtime.stream import Stream
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
 Lane = deque[Slot]
@@ -37,11 +39,20 @@ class Session:
     `inputs`, `outputs` and `states` describe the face of the model.
     """
 
-    def __init__(self, manifest: Manifest, engine: Engine, report: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        engine: Engine,
+        report: dict[str, Any],
+        initial: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         self.inputs: tuple[TensorSpec, ...] = manifest.inputs
         self.outputs: tuple[TensorSpec, ...] = manifest.outputs
         self.states: tuple[StateSpec, ...] = manifest.states
-        self._face = Face(manifest)
+        notes = {s.input: f"session.stream() feeds {s.input!r} back" for s in manifest.states}
+        self._face = Face(manifest, notes)
+        self._fed = States(manifest, initial or {}) if manifest.states else None
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._dtypes = self._face.dtypes
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
@@ -140,35 +151,20 @@ class Session:
         self,
         inputs: Any,
         out: Mapping[str, NDArray[Any]] | None,
-        deadline_ms: float,
+        deadline_ms: Any,
         named: Mapping[str, Any],
     ) -> Outputs:
-        started = time.perf_counter()
-        if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, (int, float)):
-            raise UsageError(f"deadline_ms is {deadline_ms!r}, a number is expected")
-        if math.isnan(deadline_ms) or deadline_ms <= 0:
-            raise DeadlineExceeded(
-                f"not started: deadline_ms is {deadline_ms}", details={"deadline_ms": deadline_ms}
-            )
+        deadline = Deadline(deadline_ms)
         answer = self._run(inputs, out, named)
-        elapsed_ms = (time.perf_counter() - started) * 1e3
-        if elapsed_ms > deadline_ms:
-            raise DeadlineExceeded(
-                f"the answer came after {elapsed_ms:.3f} ms, {deadline_ms} ms were allowed",
-                details={"deadline_ms": deadline_ms, "elapsed_ms": elapsed_ms},
-            )
+        deadline.check()
         return answer
 
     def _lane(self, arrays: Sequence[Any]) -> Lane | None:
         """Idle requests for these shapes; None if the arrays need a closer look."""
-        shapes = []
-        for array, dtype in zip(arrays, self._dtypes):  # noqa: B905 - equal lengths
-            if type(array) is not ndarray:
-                return None
-            if array.dtype is not dtype and array.dtype != dtype:
-                return None
-            shapes.append(array.shape)
-        return self._lanes.get(tuple(shapes) if len(shapes) != 1 else shapes[0])
+        shapes = plain_shapes(arrays, self._dtypes)
+        if shapes is None:
+            return None
+        return self._lanes.get(shapes if len(shapes) != 1 else shapes[0])
 
     def _admit(self, values: Sequence[Any]) -> tuple[Arrays, Lane]:
         """Check arrays that are not plain or have new shapes; make place for their requests."""
@@ -190,6 +186,31 @@ class Session:
             self._refuse()
         shapes = {name: array.shape for name, array in zip(self._face.names, arrays, strict=True)}
         return Slot(engine.request(shapes), self._face, self._output_names)
+
+    def stream(self) -> Stream:
+        """A new stream, which carries the states of the model from step to step.
+
+        Raises:
+            StateError: the model has no states.
+            Closed, ForkedUse: the session cannot be used here.
+        """
+        engine = self._engine
+        if self._unusable or engine is None:
+            self._refuse()
+        if self._fed is None:
+            raise StateError(
+                "the model has no states to carry from step to step: run() is all it needs",
+                hint="compress it with --state INPUT:OUTPUT, or a model of sequences with "
+                "--streaming",
+            )
+        model = identity(self._report, [state.spec for state in self._fed.states])
+        stream = Stream(self._fed, engine, model, self._refuse)
+        with self._lock:
+            self._streams.add(stream)
+        if self._unusable:
+            stream.end()
+            self._refuse()
+        return stream
 
     def _refuse(self) -> NoReturn:
         if self._forked:
@@ -227,19 +248,31 @@ class Session:
     def benchmark(self, seconds: float = 5.0) -> Timing:
         """Time `run` on a golden sample, one call at a time on this thread.
 
+        Of a model with states, steps of one stream; where a state is at its end the stream is
+        reset.
+
         Raises:
             UsageError: `seconds` is not positive.
         """
         example = self._example
         if example is None:
             example = _zeros(self.inputs, self._face.smallest())
-        return time_calls(lambda: self.run(example), seconds=seconds)
+        if self._fed is None:
+            return time_calls(lambda: self.run(example), seconds=seconds)
+        frame = {spec.name: example[spec.name] for spec in self._fed.inputs}
+        with self.stream() as stream:
+            step = endless(lambda: stream.step(frame), stream.reset)
+            return time_calls(step, seconds=seconds)
 
     def close(self) -> None:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
         self._unusable = True
         engine, self._engine = self._engine, None
         self._lanes = {}
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.end()
         if engine is not None:
             engine.close()
 
@@ -265,6 +298,8 @@ def _mark_forked() -> None:
     for session in list(_LIVE):
         session._forked = session._unusable = True  # noqa: SLF001 - one module
         session._lanes = {}  # noqa: SLF001
+        for stream in list(session._streams):  # noqa: SLF001
+            stream.end()
 
 
 os.register_at_fork(after_in_child=_mark_forked)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgebm.errors import BundleFormat
+from edgebm.runtime.states import state_faults
 from edgebm.spec import Manifest, TensorSpec
 
 MAX_MANIFEST_BYTES = 8 << 20
@@ -196,6 +197,7 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         BundleFormat: lists every fault.
     """
     faults = [*_face_faults(manifest), *_axis_faults(manifest), *_variant_faults(manifest)]
+    faults += state_faults(manifest)
     for name, member in manifest.members.items():
         if not _HEX.fullmatch(member.sha256):
             faults.append(f"the sha256 of member {name!r} is not one")
@@ -211,10 +213,6 @@ def _face_faults(manifest: Manifest) -> Iterable[str]:
         for spec in specs:
             yield from _tensor_faults(spec, kind)
     inputs = {spec.name: spec for spec in manifest.inputs}
-    outputs = {spec.name: spec for spec in manifest.outputs}
-    for state in manifest.states:
-        if state.input not in inputs or state.output not in outputs:
-            yield f"the state {state.input!r} from {state.output!r} is no input and output"
     for name, (low, high) in manifest.ranges.items():
         if name not in inputs or not -math.inf < low <= high < math.inf:
             yield f"the range of {name!r} is not one of an input"

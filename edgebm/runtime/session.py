@@ -21,7 +21,7 @@ from edgebm.runtime.cpu import cpu_name, usable_threads
 from edgebm.runtime.engines import Engine, open_engine
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
-from edgebm.runtime.selftest import self_test, tolerance
+from edgebm.runtime.selftest import self_test, stream_test, tolerance
 from edgebm.spec import Variant
 
 __all__ = ["Session", "load", "open_variant"]
@@ -98,10 +98,12 @@ def open_variant(
             report["warnings"].append(
                 f"{asked} threads asked for, {config.threads} may be used here"
             )
-        session = Session(manifest, engine, {**report, **(request or _request("auto", []))})
+        report |= request or _request("auto", [])
+        session = Session(manifest, engine, report, bundle.initial)
         session.warm_up(config.static_shapes, _example(bundle))
         errors = self_test(bundle, variant, session.run)
         report["self_test"] |= errors
+        report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
         report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
     except BaseException:
         engine.close()
@@ -159,6 +161,7 @@ def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> d
         "threads": threads,
         "golden": manifest.golden,
         "self_test": {},
+        "stream_test": {},
         "self_test_tolerance": {},
         "constraints_met": manifest.constraints_met,
         "warnings": warnings,

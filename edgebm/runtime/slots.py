@@ -7,16 +7,28 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 from numpy.typing import NDArray
 
 from edgebm.runtime.checks import Face
 from edgebm.runtime.engines import Request
+from edgebm.runtime.finite import Watch, vdot
 
 Outputs = dict[str, NDArray[Any]]
-# Below numpy's dispatch of foreign array types, which there are none of here.
-vdot: Callable[[NDArray[Any], NDArray[Any]], float] = getattr(np.vdot, "_implementation", np.vdot)
-# BLAS stays on the calling thread for vectors of this length.
-_SMALL = 4096
+
+
+def plain_shapes(
+    arrays: Sequence[Any], dtypes: Sequence[np.dtype[Any]]
+) -> tuple[tuple[int, ...], ...] | None:
+    """The shapes of `arrays`; None if one is no plain array of its dtype: see `Face.check`."""
+    shapes = []
+    for array, dtype in zip(arrays, dtypes):  # noqa: B905 - equal lengths; this is hot
+        if type(array) is not ndarray:
+            return None
+        if array.dtype is not dtype and array.dtype != dtype:
+            return None
+        shapes.append(array.shape)
+    return tuple(shapes)
 
 
 class Slot:
@@ -26,48 +38,21 @@ class Slot:
     the values deserve a closer look and nothing was run.
     """
 
-    __slots__ = ("indices", "inputs", "large", "names", "quick", "request", "small")
+    __slots__ = ("doubtful", "inputs", "names", "quick", "request", "watch")
 
     def __init__(self, request: Request, face: Face, outputs: Sequence[str]) -> None:
         self.request = request
         self.inputs = request.inputs
         self.names = outputs
-        self.small: list[NDArray[Any]] = []
-        self.large: list[tuple[NDArray[Any], NDArray[np.bool_]]] = []
-        self.indices: list[tuple[NDArray[Any], int]] = []
-        for index, array in enumerate(request.inputs):
-            self._prepare(array, face.limits.get(index))
+        self.watch = Watch((x, face.limits.get(k)) for k, x in enumerate(request.inputs))
+        self.doubtful = self.watch.doubtful
         self.quick = _quick(self) or self._general
 
-    def _prepare(self, array: NDArray[Any], limit: int | None) -> None:
-        flat = array.reshape(-1)
-        if array.dtype.kind == "f" and (flat.size > _SMALL or array.dtype.itemsize == 2):
-            self.large.append((flat, np.empty(flat.shape, np.bool_)))
-        elif array.dtype.kind == "f":
-            self.small.append(flat)
-        elif limit is not None and flat.size:
-            # Seen as unsigned, a negative index is a huge one: one comparison does.
-            self.indices.append((flat.view(f"u{array.dtype.itemsize}"), limit))
-
     def take(self, arrays: Sequence[NDArray[Any]]) -> bool:
-        """Copy the inputs in; whether one may be NaN, infinite or out of range.
-
-        True is a suspicion only: the square of a large finite value overflows, too.
-        """
+        """Copy the inputs in; whether one may be NaN, infinite or out of range."""
         for bound, array in zip(self.inputs, arrays):  # noqa: B905 - equal lengths; this is hot
             bound[...] = array
-        for flat in self.small:
-            # A sum of squares is finite only if every term is; `dot` would warn of an overflow.
-            if not isfinite(vdot(flat, flat)):
-                return True
-        for values, mask in self.large:
-            np.isfinite(values, out=mask)
-            if not mask.all():
-                return True
-        return bool(self.indices) and self._outside()
-
-    def _outside(self) -> bool:
-        return any(int(values.max()) >= limit for values, limit in self.indices)
+        return self.doubtful()
 
     def answer(self) -> Outputs:
         """Run on what `take` copied in; the arrays belong to the caller."""
@@ -84,11 +69,10 @@ def _quick(slot: Slot) -> Callable[[NDArray[Any]], Outputs | None] | None:
 
     Around a model that takes ten microseconds, each look-up and each loop over one element shows.
     """
-    fixed = slot.request.fixed
-    if len(slot.inputs) != 1 or len(slot.small) != 1 or fixed is None or len(fixed) != 1:
+    fixed, small = slot.request.fixed, slot.watch.small
+    if len(slot.inputs) != 1 or len(small) != 1 or fixed is None or len(fixed) != 1:
         return None
-    (bound,), (name,), (output,) = slot.inputs, slot.names, fixed
-    (flat,) = slot.small
+    (bound,), (name,), (output,), (flat,) = slot.inputs, slot.names, fixed, small
     infer, copy = slot.request.infer, output.copy
 
     def call(array: NDArray[Any]) -> Outputs | None:

@@ -6,6 +6,7 @@ python tests/device/make_bundles.py
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import onnx_ir as ir
 
 from edgebm.bundle_writer import golden_members, write_bundle
 from edgebm.runtime.engines import import_vendor, open_engine
+from edgebm.runtime.npy import npy_bytes
 from edgebm.spec import EngineConfig, Manifest, Shapes, StateSpec, TensorSpec, Variant
 
 DATA = Path(__file__).parent / "data"
@@ -22,18 +24,22 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Case:
-    """One model as ONNX text, its face, and golden inputs."""
+    """One model as ONNX text, its face, and golden inputs.
+
+    None among golden inputs is a state: the initial one, or what the sample before gave.
+    """
 
     name: str
     text: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    golden: list[list[np.ndarray[Any, Any]]]
+    golden: list[list[np.ndarray[Any, Any] | None]]
     weights: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     axes: dict[str, tuple[int, int]] = field(default_factory=dict)
     index_limits: dict[str, int] = field(default_factory=dict)
     states: tuple[StateSpec, ...] = ()
     static_shapes: tuple[Shapes, ...] = ()
+    initial: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
 
 def cases() -> list[Case]:
@@ -119,7 +125,114 @@ def cases() -> list[Case]:
         [[f32(1, 4), np.zeros((1, 4), np.float32)]],
         states=(StateSpec("h_in", "h_out"),),
     )
-    return [image, tokens, dtypes, echo]
+    return [image, tokens, dtypes, echo, *streams(f32)]
+
+
+def streams(f32: Callable[..., np.ndarray[Any, Any]]) -> list[Case]:
+    def spec(name: str, *shape: int | str, dtype: str = "float32") -> TensorSpec:
+        return TensorSpec(name, dtype, shape)
+
+    layers = "".join(
+        f"""s{i}, h{i}o, c{i}o = LSTM<hidden_size = 3>({x}, w{i}, r{i}, b{i}, , h{i}, c{i})
+            f{i} = Squeeze(s{i}, one)
+            """
+        for i, x in ((0, "xt"), (1, "f0"))
+    )
+    lstm = Case(
+        "lstm",
+        f"""(float[1,1,4] x, float[2,1,3] h, float[2,1,3] c, int64[1] one, float[1,12,4] w0,
+             float[1,12,3] r0, float[1,24] b0, float[1,12,3] w1, float[1,12,3] r1, float[1,24] b1)
+            => (float[1,1,3] y, float[2,1,3] h_out, float[2,1,3] c_out)
+        {{ xt = Transpose<perm = [1, 0, 2]>(x)
+           h0, h1 = Split<axis = 0, num_outputs = 2>(h)
+           c0, c1 = Split<axis = 0, num_outputs = 2>(c)
+           {layers}
+           y = Transpose<perm = [1, 0, 2]>(f1)
+           h_out = Concat<axis = 0>(h0o, h1o)
+           c_out = Concat<axis = 0>(c0o, c1o) }}""",
+        (spec("x", 1, 1, 4), spec("h", 2, 1, 3), spec("c", 2, 1, 3)),
+        (spec("y", 1, 1, 3), spec("h_out", 2, 1, 3), spec("c_out", 2, 1, 3)),
+        [[f32(1, 1, 4), None, None] for _ in range(4)],
+        {"one": np.array([1]), "w0": f32(1, 12, 4), "r0": f32(1, 12, 3), "b0": f32(1, 24),
+         "w1": f32(1, 12, 3), "r1": f32(1, 12, 3), "b1": f32(1, 24)},
+        states=(StateSpec("h", "h_out", "states/0.npy"), StateSpec("c", "c_out")),
+        initial={"h": np.tanh(f32(2, 1, 3))},
+    )  # fmt: skip
+    chunks = Case(
+        "chunks",
+        """(float[t,n,4] x, int64[1] seen, float[1,n,3] h, int64[1] one, float[1,9,4] w,
+            float[1,9,3] r) => (float[1,n,3] h_out, float[t,n,3] y, int64[1] seen_out)
+        { s, h_out = GRU<hidden_size = 3, linear_before_reset = 1>(x, w, r, , , h)
+          y = Squeeze(s, one)
+          seen_out = Add(seen, one) }""",
+        (spec("x", "t", "n", 4), spec("seen", 1, dtype="int64"), spec("h", 1, "n", 3)),
+        (spec("h_out", 1, "n", 3), spec("y", "t", "n", 3), spec("seen_out", 1, dtype="int64")),
+        [[f32(2, 1, 4), None, None], [f32(1, 1, 4), None, None]],
+        {"one": np.array([1]), "w": f32(1, 9, 4), "r": f32(1, 9, 3)},
+        axes={"t": (1, 6), "n": (1, 3)},
+        states=(StateSpec("seen", "seen_out"), StateSpec("h", "h_out", "states/1.npy")),
+        initial={"h": np.tanh(f32(1, 1, 3))},
+    )
+    decoder = Case(
+        "decoder",
+        """(float[1,1,4] x, float[1,past,4] k, float[1,past,4] v, int64[1] pos, int64[1] one,
+            float[24,4] table) => (float[1,1,4] y, float[1,total,4] k_out, float[1,total,4] v_out,
+            int64[1] pos_out)
+        { place = Gather(table, pos)
+          q = Add(x, place)
+          n = Tanh(q)
+          k_out = Concat<axis = 1>(k, q)
+          v_out = Concat<axis = 1>(v, n)
+          kt = Transpose<perm = [0, 2, 1]>(k_out)
+          s = MatMul(q, kt)
+          p = Softmax<axis = -1>(s)
+          y = MatMul(p, v_out)
+          pos_out = Add(pos, one) }""",
+        (spec("x", 1, 1, 4), spec("k", 1, "past", 4), spec("v", 1, "past", 4),
+         spec("pos", 1, dtype="int64")),
+        (spec("y", 1, 1, 4), spec("k_out", 1, "total", 4), spec("v_out", 1, "total", 4),
+         spec("pos_out", 1, dtype="int64")),
+        [[f32(1, 1, 4), None, None, None] for _ in range(3)],
+        {"one": np.array([1]), "table": f32(24, 4)},
+        axes={"past": (0, 20)},
+        index_limits={"pos": 24},
+        states=(StateSpec("k", "k_out"), StateSpec("v", "v_out"), StateSpec("pos", "pos_out")),
+    )  # fmt: skip
+    return [lstm, chunks, decoder]
+
+
+def initial_states(case: Case) -> dict[str, np.ndarray[Any, Any]]:
+    specs = {spec.name: spec for spec in case.inputs}
+    sizes = {name: low for name, (low, _) in case.axes.items()}
+    made = {}
+    for state in case.states:
+        spec = specs[state.input]
+        shape = tuple(sizes[d] if isinstance(d, str) else d for d in spec.shape)
+        start = case.initial.get(state.input, np.zeros(shape, spec.dtype))
+        made[state.input] = np.broadcast_to(start, shape)
+    return made
+
+
+def golden_samples(
+    case: Case, model: bytes, config: EngineConfig
+) -> tuple[list[list[np.ndarray[Any, Any]]], list[list[np.ndarray[Any, Any]]]]:
+    engine = open_engine("onnxruntime", {"model.onnx": model}, config, case.inputs, case.outputs)
+    states, samples, answers = initial_states(case), [], []
+    for given in case.golden:
+        sample = [
+            states[spec.name] if x is None else x
+            for spec, x in zip(case.inputs, given, strict=True)
+        ]
+        shapes = {s.name: x.shape for s, x in zip(case.inputs, sample, strict=True)}
+        request = engine.request(shapes)
+        for bound, x in zip(request.inputs, sample, strict=True):
+            bound[...] = x
+        request.infer()
+        samples.append(sample)
+        answers.append([np.array(y) for y in request.outputs])
+        named = {s.name: y for s, y in zip(case.outputs, answers[-1], strict=True)}
+        states = {state.input: named[state.output] for state in case.states}
+    return samples, answers
 
 
 def onnx_bytes(case: Case) -> bytes:
@@ -143,16 +256,11 @@ def openvino_files(model: bytes) -> dict[str, bytes]:
 def make(case: Case, folder: Path) -> Path:
     model = onnx_bytes(case)
     config = EngineConfig(threads=1, static_shapes=case.static_shapes)
-    engine = open_engine("onnxruntime", {"model.onnx": model}, config, case.inputs, case.outputs)
-    answers = []
-    for sample in case.golden:
-        shapes = {s.name: x.shape for s, x in zip(case.inputs, sample, strict=True)}
-        request = engine.request(shapes)
-        for bound, x in zip(request.inputs, sample, strict=True):
-            bound[...] = x
-        request.infer()
-        answers.append([np.array(y) for y in request.outputs])
-    members = golden_members(case.golden, answers)
+    samples, answers = golden_samples(case, model, config)
+    members = golden_members(samples, answers)
+    for state in case.states:
+        if state.initial:
+            members[state.initial] = npy_bytes(case.initial[state.input])
     variants = []
     for runtime, files in (
         ("openvino", openvino_files(model)),
@@ -172,7 +280,7 @@ def make(case: Case, folder: Path) -> Path:
         states=case.states,
         axes=case.axes,
         index_limits=case.index_limits,
-        golden=len(case.golden),
+        golden=len(samples),
     )
     return write_bundle(folder / f"{case.name}.edgebm", manifest, members, force=True)
 

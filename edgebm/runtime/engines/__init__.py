@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -23,6 +24,21 @@ PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 _REPORTER = "openvino_telemetry"
 # Vendors ask for cache-line or vector alignment before they use a buffer without a copy.
 _ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Arrays by name that a request shall use in place of its own.
+
+    Each starts at a multiple of 64 bytes and has the shape and dtype of the face. An output whose
+    array is given has that shape in every call.
+    """
+
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+OWN = Buffers()
 
 
 class Request(Protocol):
@@ -44,6 +60,13 @@ class Request(Protocol):
 
     def infer(self) -> None: ...
 
+    def bind(self, index: int, array: NDArray[Any]) -> None:
+        """Use `array`, aligned as in `Buffers`, as input `index` from now on.
+
+        Its shape may be another one if the request was made with `growing`.
+        """
+        ...
+
 
 class Engine(Protocol):
     """A compiled artifact. Tensors have the names, order and dtypes of the model's face."""
@@ -51,8 +74,12 @@ class Engine(Protocol):
     runtime: str
     version: str
 
-    def request(self, shapes: Shapes) -> Request:
-        """A new request for inputs of these shapes; a static copy is used where there is one."""
+    def request(self, shapes: Shapes, buffers: Buffers = OWN, *, growing: bool = False) -> Request:
+        """A new request for inputs of these shapes; a static copy is used where there is one.
+
+        One that is `growing` takes inputs of other shapes later on (`Request.bind`), so it never
+        uses a static copy.
+        """
         ...
 
     def executed(self) -> dict[str, int]:
@@ -155,6 +182,13 @@ def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
     raw = np.empty(count * dtype.itemsize + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def aligned_zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """`aligned_empty`, filled with zeros."""
+    array = aligned_empty(shape, dtype)
+    array.fill(0)
+    return array
 
 
 def shape_key(shapes: Shapes, inputs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...]:

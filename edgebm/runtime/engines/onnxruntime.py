@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed
 from edgebm.runtime.cpu import arch
 from edgebm.runtime.engines import (
+    OWN,
     Arrays,
+    Buffers,
     Files,
     Request,
     aligned_empty,
+    aligned_zeros,
     check_face,
     import_vendor,
     shape_key,
@@ -64,10 +68,10 @@ class OnnxRuntimeEngine:
             for shapes in config.static_shapes
         }
 
-    def request(self, shapes: Shapes) -> Request:
-        session = self._static.get(shape_key(shapes, self._inputs), self._free)
+    def request(self, shapes: Shapes, buffers: Buffers = OWN, *, growing: bool = False) -> Request:
+        static = None if growing else self._static.get(shape_key(shapes, self._inputs))
         try:
-            return _Request(self, session, shapes)
+            return _Request(self, static or self._free, shapes, buffers)
         except Exception as cause:
             raise vendor_error(self._name, f"binding {dict(shapes)}", cause) from cause
 
@@ -140,32 +144,44 @@ class OnnxRuntimeEngine:
 
 
 class _Request:
-    __slots__ = ("_binding", "_free", "_made", "_name", "_run", "fixed", "inputs", "session")
+    __slots__ = (
+        "_binding", "_free", "_made", "_name", "_ports", "_run", "fixed", "inputs", "session"
+    )  # fmt: skip
 
-    def __init__(self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes) -> None:
+    def __init__(
+        self, engine: OnnxRuntimeEngine, session: Any, shapes: Shapes, buffers: Buffers
+    ) -> None:
         self._name = engine._name  # noqa: SLF001 - one module
         self.session = session
         self._binding = session.io_binding()
-        made = []
-        for spec in engine._inputs:  # noqa: SLF001
-            array = aligned_empty(shapes[spec.name], np.dtype(spec.dtype))
-            array.fill(0)
-            pointer = array.ctypes.data
-            self._binding.bind_input(spec.name, "cpu", 0, array.dtype.type, array.shape, pointer)
-            made.append(array)
-        self.inputs: Arrays = tuple(made)
+        self._ports = [spec.name for spec in engine._inputs]  # noqa: SLF001
+        self.inputs: Arrays = tuple(
+            buffers.inputs[spec.name]
+            if spec.name in buffers.inputs
+            else aligned_zeros(shapes[spec.name], np.dtype(spec.dtype))
+            for spec in engine._inputs  # noqa: SLF001
+        )
+        for index, array in enumerate(self.inputs):
+            self._bind_input(index, array)
         known = {arg.name: arg.shape for arg in session.get_outputs()}
         self._made: list[Any] = []
         self._free: list[tuple[int, str]] = []
         for index, spec in enumerate(engine._outputs):  # noqa: SLF001
-            self._bind_output(index, spec, known[spec.name])
+            self._bind_output(index, spec, known[spec.name], buffers.outputs.get(spec.name))
         self._run = _bare_run(session, self._binding)
         self.fixed: Arrays | None = None if self._free else tuple(self._made)
 
-    def _bind_output(self, index: int, spec: TensorSpec, shape: Sequence[Any]) -> None:
+    def _bind_input(self, index: int, array: NDArray[Any]) -> None:
+        kind, pointer = array.dtype.type, array.ctypes.data
+        self._binding.bind_input(self._ports[index], "cpu", 0, kind, array.shape, pointer)
+
+    def _bind_output(
+        self, index: int, spec: TensorSpec, shape: Sequence[Any], given: NDArray[Any] | None
+    ) -> None:
         # A rank-0 output and one of unknown rank both show an empty shape; the face decides.
-        if all(isinstance(dim, int) for dim in shape) and len(shape) == len(spec.shape):
-            array = aligned_empty(shape, np.dtype(spec.dtype))
+        known = all(isinstance(dim, int) for dim in shape) and len(shape) == len(spec.shape)
+        if given is not None or known:
+            array = aligned_empty(shape, np.dtype(spec.dtype)) if given is None else given
             pointer = array.ctypes.data
             self._binding.bind_output(spec.name, "cpu", 0, array.dtype.type, array.shape, pointer)
             self._made.append(array)
@@ -183,6 +199,13 @@ class _Request:
             values[index].numpy() if array is None else array
             for index, array in enumerate(self._made)
         )
+
+    def bind(self, index: int, array: NDArray[Any]) -> None:
+        try:
+            self._bind_input(index, array)
+        except Exception as cause:
+            raise vendor_error(self._name, f"binding {self._ports[index]}", cause) from cause
+        self.inputs = (*self.inputs[:index], array, *self.inputs[index + 1 :])
 
     def infer(self) -> None:
         try:

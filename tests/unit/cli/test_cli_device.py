@@ -161,7 +161,7 @@ def test_inspect_needs_no_runtime(capsys: pytest.CaptureFixture[str]) -> None:
         assert text in out
     assert main(["inspect", str(DATA / "echo.edgebm"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["manifest"]["states"] == [{"input": "h_in", "output": "h_out"}]
+    assert found["manifest"]["states"] == [{"input": "h_in", "output": "h_out", "initial": ""}]
 
 
 def test_doctor_finds_the_runtimes(capsys: pytest.CaptureFixture[str]) -> None:

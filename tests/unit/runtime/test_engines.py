@@ -13,8 +13,10 @@ from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.engines import (
     RUNTIMES,
+    Buffers,
     Engine,
     aligned_empty,
+    aligned_zeros,
     import_vendor,
     open_engine,
 )
@@ -156,6 +158,58 @@ def test_integer_dtypes_of_the_face_win_over_those_of_openvino() -> None:
     request.infer()
     assert request.outputs[0].dtype == np.int64
     np.testing.assert_array_equal(request.outputs[0], [2, -4, 6])
+
+
+@pytest.mark.parametrize("queries", ["1", "t"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_one_query_over_many_keys_is_answered_right(runtime: str, queries: str) -> None:
+    """OpenVINO 2026.4 fuses this attention wrongly from 16 keys on, without a word."""
+    text = f"""(float[1,2,{queries},8] q, float[1,2,keys,8] k) => (float[1,2,{queries},8] y) {{
+        kt = Transpose<perm = [0, 1, 3, 2]>(k)
+        s = MatMul(q, kt)
+        p = Softmax<axis = -1>(s)
+        y = MatMul(p, k) }}"""
+    rows = int(queries) if queries.isdigit() else queries
+    query, key = (
+        TensorSpec("q", "float32", (1, 2, rows, 8)),
+        TensorSpec("k", "float32", (1, 2, "keys", 8)),
+    )
+    out = TensorSpec("y", "float32", query.shape)
+    files = {"model.onnx": onnx_bytes(text)}
+    engine = open_engine(runtime, files, EngineConfig(threads=1), [query, key], [out])
+    rng = np.random.default_rng(4)
+    for count in (1, 15, 16, 17, 40):
+        request = engine.request({"q": (1, 2, 1, 8), "k": (1, 2, count, 8)})
+        q, k = (rng.normal(size=x.shape).astype(np.float32) for x in request.inputs)
+        request.inputs[0][...], request.inputs[1][...] = q, k
+        request.infer()
+        scores = np.exp(q @ k.transpose(0, 1, 3, 2))
+        expected = scores / scores.sum(-1, keepdims=True) @ k
+        np.testing.assert_allclose(request.outputs[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_request_uses_the_arrays_it_is_given(runtime: str) -> None:
+    model = onnx_bytes("(float[n] x, float[n] h) => (float[n] y) { y = Add(x, h) }")
+    x, h, y = (TensorSpec(name, "float32", ("n",)) for name in "xhy")
+    engine = open_engine(runtime, {"model.onnx": model}, EngineConfig(threads=1), [x, h], [y])
+    mine, answer, other = (aligned_zeros((3,), np.dtype(np.float32)) for _ in range(3))
+    request = engine.request({"x": (3,), "h": (3,)}, Buffers({"h": mine}, {"y": answer}))
+    assert request.inputs[1] is mine
+    assert request.fixed == (answer,)
+    request.inputs[0][...], mine[...], other[...] = 1, 2, 5
+    request.infer()
+    assert answer.tolist() == [3, 3, 3]
+    request.bind(1, other)
+    request.infer()
+    assert answer.tolist() == [6, 6, 6]
+    grown = engine.request({"x": (1,), "h": (1,)}, growing=True)
+    longer = [aligned_zeros((size,), np.dtype(np.float32)) for size in (4, 4)]
+    longer[1][...] = 7
+    for index, array in enumerate(longer):
+        grown.bind(index, array)
+    grown.infer()
+    assert grown.outputs[0].tolist() == [7, 7, 7, 7]
 
 
 def test_onnxruntime_emulates_integer_layers_in_float() -> None:
