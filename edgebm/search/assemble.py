@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from edgebm.backends.dialects import Grid
-from edgebm.backends.openvino import GROWING_SHAPES
 from edgebm.errors import BackendFailed, UsageError
 from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
@@ -74,13 +72,6 @@ def build_integers(
     return integers
 
 
-def _for_states(job: Job, artifact: Artifact) -> Artifact:
-    """The artifact with what its runtime needs where a cache grows from call to call."""
-    if artifact.runtime != "openvino" or not job.states.growing:
-        return artifact
-    return replace(artifact, settings={**artifact.settings, **GROWING_SHAPES})
-
-
 def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> list[Candidate]:
     """Every artifact at every thread count and precision that the target and the recipe have.
 
@@ -96,7 +87,7 @@ def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> l
             hint="add f32 to 'precisions' of the target",
         )
     return enumerate_candidates(
-        [_for_states(job, artifact) for artifact in artifacts],
+        artifacts,
         threads=job.options.threads or target.threads,
         precisions=precisions,
         static_shapes=job.static_shapes(),
