@@ -128,10 +128,10 @@ def _states(job: Job) -> tuple[tuple[StateSpec, ...], dict[str, bytes]]:
     """The states, and the members that hold where those begin that do not at zero."""
     specs: list[StateSpec] = []
     members: dict[str, bytes] = {}
-    for pair in job.states.pairs:
+    for index, pair in enumerate(job.states.pairs):
         member = ""
         if pair.input in job.states.initial:
-            member = f"states/{len(members)}.npy"
+            member = f"states/{index}.npy"
             members[member] = npy_bytes(job.states.initial[pair.input])
         specs.append(StateSpec(pair.input, pair.output, member))
     return tuple(specs), members

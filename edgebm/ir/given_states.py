@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from edgebm.errors import UsageError
 from edgebm.ir.states import StatePair, pair_faults
@@ -25,13 +25,13 @@ def given_states(
     if not given or list(given) == [NONE]:
         return ()
     split = [_split(each, inputs, outputs) for each in given]
-    faults = [fault for each in split for fault in _faults(each, inputs, outputs)]
     pairs = [each for each in split if isinstance(each, tuple)]
+    taken = {a for a, _ in pairs}
+    faults = [fault for each in split for fault in _faults(each, inputs, outputs, taken)]
     for side, names in (("input", [a for a, _ in pairs]), ("output", [b for _, b in pairs])):
         faults += [
             f"{side} '{each}' is given twice" for each, n in Counter(names).items() if n > 1
         ]
-    taken = {a for a, _ in pairs}
     if not faults and all(spec.name in taken for spec in inputs):
         faults.append(
             "every input would be a state, and no step could be fed: leave out the pair of the "
@@ -61,7 +61,10 @@ def _split(
 
 
 def _faults(
-    pair: tuple[str, str] | str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    pair: tuple[str, str] | str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    states: Collection[str],
 ) -> Iterator[str]:
     if isinstance(pair, str):
         yield f"'{pair}' does not read as INPUT:OUTPUT"
@@ -74,7 +77,7 @@ def _faults(
         else:
             found.append(spec)
     if len(found) == 2:
-        for fault in pair_faults(found[0], found[1], inputs):
+        for fault in pair_faults(found[0], found[1], inputs, states):
             yield f"{fault}: they are no pair"
 
 

@@ -8,7 +8,7 @@ the parts in the same order is computed, not believed. Then names such as `h_in`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,35 +55,43 @@ def find_states(model: Model) -> tuple[StatePair, ...]:
     taken = {pair.output for pair in found.values()}
     rest_in = [spec for spec in inputs if spec.name not in found]
     rest_out = [spec for spec in outputs if spec.name not in taken]
-    named = [
-        StatePair(one.name, other.name, "by their names")
+    named = {
+        one.name: StatePair(one.name, other.name, "by their names")
         for one, other in match_names(rest_in, rest_out)
-        if not pair_faults(one, other, inputs)
-    ]
+    }
     if len(found) + len(named) < len(inputs):
-        found |= {pair.input: pair for pair in named}
-    return tuple(found[spec.name] for spec in inputs if spec.name in found)
+        found |= named
+    ins, outs = ({spec.name: spec for spec in side} for side in (inputs, outputs))
+    return tuple(
+        pair
+        for pair in (found[spec.name] for spec in inputs if spec.name in found)
+        if not pair_faults(ins[pair.input], outs[pair.output], inputs, found)
+    )
 
 
-def growing_axes(inputs: Sequence[TensorSpec], states: Sequence[str]) -> frozenset[str]:
+def growing_axes(inputs: Sequence[TensorSpec], states: Collection[str]) -> frozenset[str]:
     """Free axes of states that no other input has: those of a cache that grows with each step."""
     mine = {dim for spec in inputs if spec.name in states for dim in spec.shape}
     others = {dim for spec in inputs if spec.name not in states for dim in spec.shape}
     return frozenset(dim for dim in mine - others if isinstance(dim, str))
 
 
-def pair_faults(one: TensorSpec, other: TensorSpec, inputs: Sequence[TensorSpec]) -> list[str]:
+def pair_faults(
+    one: TensorSpec, other: TensorSpec, inputs: Sequence[TensorSpec], states: Collection[str]
+) -> list[str]:
     """Why output `other` cannot be fed to input `one`; what only a run can tell is no fault.
 
-    A free axis may change its size from call to call; one that both inputs and outputs name must
-    have the same name on both sides.
+    An axis that only `states` have may change its size from call to call. One that other inputs
+    have too, such as the batch, must be the same on both sides; a name that no input has is a
+    size that is known at run time only.
     """
     faults = []
     if one.dtype != other.dtype:
         faults.append(f"'{other.name}' is {other.dtype} and '{one.name}' {one.dtype}")
-    names = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    axes = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    shared = axes - growing_axes(inputs, states)
     fits = len(one.shape) == len(other.shape) and all(
-        _may_agree(mine, theirs, names)
+        _may_agree(mine, theirs, axes, shared)
         for mine, theirs in zip(one.shape, other.shape, strict=True)
     )
     if not fits:
@@ -92,10 +100,12 @@ def pair_faults(one: TensorSpec, other: TensorSpec, inputs: Sequence[TensorSpec]
     return faults
 
 
-def _may_agree(mine: Dim, theirs: Dim, names: set[str]) -> bool:
-    if isinstance(mine, int) and isinstance(theirs, int):
-        return mine == theirs
-    return mine == theirs or theirs not in names
+def _may_agree(mine: Dim, theirs: Dim, axes: set[str], shared: set[str]) -> bool:
+    if mine == theirs:
+        return True
+    if isinstance(theirs, int):
+        return isinstance(mine, str) and mine not in shared
+    return theirs not in axes or (isinstance(mine, str) and mine not in shared)
 
 
 def _by_structure(model: Model) -> Iterator[StatePair]:
@@ -197,11 +207,3 @@ def _numbers(value: ir.Value) -> np.ndarray[tuple[int, ...], np.dtype[np.generic
     shape = [dim if isinstance(dim, int) else 1 for dim in value.shape or ()]
     assert value.dtype is not None
     return np.arange(int(np.prod(shape))).reshape(shape).astype(value.dtype.numpy())
-
-
-def state_specs(
-    specs: Sequence[TensorSpec], pairs: Sequence[StatePair]
-) -> Mapping[str, TensorSpec]:
-    """The inputs that hold a state, by name."""
-    names = {pair.input for pair in pairs}
-    return {spec.name: spec for spec in specs if spec.name in names}

@@ -132,9 +132,8 @@ def _joined(array: NDArray[Any], whole: Whole | None) -> NDArray[Any]:
     if whole is None:
         return array
     if whole.axis is None:
-        return array[0]
-    joined: NDArray[Any] = np.moveaxis(np.squeeze(array, whole.axis + 1), 0, whole.axis)
-    return joined
+        return np.asarray(array[0])
+    return np.moveaxis(np.squeeze(array, whole.axis + 1), 0, whole.axis)
 
 
 def _fits(want: Sequence[Dim], got: Sequence[int]) -> bool:

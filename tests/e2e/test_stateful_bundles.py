@@ -123,8 +123,8 @@ def test_initial_states_travel_in_the_bundle(tmp_path: Path) -> None:
         lstm_step(), data={"x": X}, recipe="fp32", out=path, initial_state=start, **QUICK
     )
     bundle = read_bundle(path)
-    assert bundle.manifest.states == (StateSpec("h", "hn"), StateSpec("c", "cn", "states/0.npy"))
-    stored = read_npy(bytes(bundle.members["states/0.npy"]), "c")
+    assert bundle.manifest.states == (StateSpec("h", "hn"), StateSpec("c", "cn", "states/1.npy"))
+    stored = read_npy(bytes(bundle.members["states/1.npy"]), "c")
     np.testing.assert_array_equal(stored, start["c"])
     first, _ = bundle.golden(0)
     np.testing.assert_array_equal(first[2], start["c"])
@@ -145,6 +145,11 @@ def test_a_sequence_model_as_a_stream(tmp_path: Path, many: bool) -> None:
     assert chained(path) == 4
     with edgebm.load(path) as session:
         got = looped(session, x[0][:, None, None], zeros(session))
+        with session.stream() as stream:
+            for answer, frame in zip(got, x[0], strict=True):
+                again = stream.step(frame[None, None])
+                np.testing.assert_array_equal(again["y"], answer["y"])
+                assert list(again) == ["y"]
     want = outputs(model, {"x": x[:1]})["y"]
     ours = np.concatenate([a["y"] for a in got], 1) if many else got[-1]["y"]
     assert ours.shape == want.shape

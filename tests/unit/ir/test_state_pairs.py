@@ -145,6 +145,27 @@ def test_names_may_have_colons() -> None:
     assert (pair.input, pair.output) == ("h:0", "h:1")
 
 
+def test_shared_axes_must_stay_and_growing_ones_need_not() -> None:
+    inputs = [
+        TensorSpec("x", "float32", ("batch", 3)),
+        TensorSpec("h", "float32", ("batch", 4)),
+        TensorSpec("k", "float32", ("batch", "past")),
+    ]
+    outputs = [
+        TensorSpec("one", "float32", (1, 4)),
+        TensorSpec("same", "float32", ("batch", 4)),
+        TensorSpec("unknown", "float32", ("one_dim0", 4)),
+        TensorSpec("grown", "float32", ("batch", "total")),
+        TensorSpec("window", "float32", ("batch", 16)),
+    ]
+    for output in ("same", "unknown"):
+        assert given_states([f"h:{output}"], inputs, outputs)
+    for output in ("grown", "window"):
+        assert given_states([f"k:{output}"], inputs, outputs)
+    with pytest.raises(UsageError, match=r"'one' has shape \[1, 4\] and 'h' \[batch, 4\]"):
+        given_states(["h:one"], inputs, outputs)
+
+
 def test_all_faults_of_given_pairs_come_at_once() -> None:
     side = face(lstm_step())
     given = ["hh:hn", "c:y", "c:cn", "h:cn", "nonsense"]
