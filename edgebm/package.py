@@ -6,40 +6,24 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebm.bundle_writer import golden_members, write_bundle
 from edgebm.errors import UsageError
 from edgebm.ir.indices import index_limits
 from edgebm.report.html import render_html
 from edgebm.runtime.cpu import cpu_features
-from edgebm.runtime.selftest import relative_error
+from edgebm.runtime.npy import npy_bytes
 from edgebm.search.found import Found
+from edgebm.search.golden import Golden, golden_samples, tolerances
 from edgebm.search.job import Job
-from edgebm.search.runner import Runner
 from edgebm.search.shapes import axis_ranges
 from edgebm.search.summary import report_dict, versions
-from edgebm.spec import Manifest, Variant
-
-_GOLDEN = 4
-_GOLDEN_BYTES = 4 << 20
-# Another CPU of the same kind sums in another order; a wrong kernel is wrong by far more.
-_TOLERANCE_FACTOR, _SMALLEST_TOLERANCE = 2.0, 1e-3
-Arrays = list[NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """Samples that travel in the bundle: `inputs[i][k]`, `outputs[i][k]` of the float model."""
-
-    inputs: list[Arrays]
-    outputs: list[Arrays]
+from edgebm.spec import Manifest, StateSpec, Variant
 
 
 def write_result(
@@ -61,8 +45,10 @@ def write_result(
         _keep_graphs(job, found, Path(keep))
     if out is None:
         return None, report
-    golden = _golden(job, found[0])
+    golden = golden_samples(job, found[0])
     members = golden_members(golden.inputs, golden.outputs)
+    states, initial = _states(job)
+    members |= initial
     variants = []
     for each in found:
         variant, files = _variant(job, each, golden)
@@ -76,7 +62,8 @@ def write_result(
         inputs=job.face.inputs,
         outputs=job.face.outputs,
         variants=tuple(variants),
-        axes=axis_ranges(job.face),
+        states=states,
+        axes={**axis_ranges(job.face), **job.states.axes},
         index_limits=index_limits(job.model),
         ranges=_input_ranges(job),
         golden=len(golden.inputs),
@@ -117,22 +104,6 @@ def write_anyway(
     return write_result(job, found, out, force=True, keep=keep)
 
 
-def _golden(job: Job, found: Found) -> Golden:
-    """A few evaluation samples with the float model's answers; at least one, at most 4 MiB."""
-    golden, size = Golden([], []), 0
-    with Runner(found.choice.baseline.candidate, job.face) as runner:
-        for feeds in job.evaluation.feeds(0, _GOLDEN):
-            answers = runner.run(feeds)
-            inputs = [np.asarray(feeds[spec.name]) for spec in job.face.inputs]
-            outputs = [answers[spec.name] for spec in job.face.outputs]
-            size += sum(array.nbytes for array in (*inputs, *outputs))
-            if golden.inputs and size > _GOLDEN_BYTES:
-                break
-            golden.inputs.append(inputs)
-            golden.outputs.append(outputs)
-    return golden
-
-
 def _variant(job: Job, found: Found, golden: Golden) -> tuple[Variant, dict[str, bytes]]:
     candidate, target = found.choice.chosen.candidate, found.target
     artifact = candidate.artifact
@@ -147,25 +118,24 @@ def _variant(job: Job, found: Found, golden: Golden) -> tuple[Variant, dict[str,
         config=candidate.config,
         runtime_version=version(artifact.runtime),
         requires=tuple(sorted(features)),
-        tolerance=_tolerances(job, found, golden),
+        tolerance=tolerances(job, found, golden),
         layers=found.layers.get(candidate.id, {}),
         cells=found.cells.get(candidate.id, {}),
     )
     return variant, {f"{folder}/{short}": data for short, data in artifact.files.items()}
 
 
-def _tolerances(job: Job, found: Found, golden: Golden) -> dict[str, float]:
-    """Twice the worst relative error of each output here, against the float model."""
-    worst = {spec.name: 0.0 for spec in job.face.outputs}
-    with Runner(found.provable, job.face) as runner:
-        for inputs, outputs in zip(golden.inputs, golden.outputs, strict=True):
-            feeds = {s.name: x for s, x in zip(job.face.inputs, inputs, strict=True)}
-            got = runner.run(feeds)
-            for spec, want in zip(job.face.outputs, outputs, strict=True):
-                worst[spec.name] = max(worst[spec.name], relative_error(got[spec.name], want))
-    return {
-        name: max(_SMALLEST_TOLERANCE, _TOLERANCE_FACTOR * error) for name, error in worst.items()
-    }
+def _states(job: Job) -> tuple[tuple[StateSpec, ...], dict[str, bytes]]:
+    """The states, and the members that hold where those begin that do not at zero."""
+    specs: list[StateSpec] = []
+    members: dict[str, bytes] = {}
+    for index, pair in enumerate(job.states.pairs):
+        member = ""
+        if pair.input in job.states.initial:
+            member = f"states/{index}.npy"
+            members[member] = npy_bytes(job.states.initial[pair.input])
+        specs.append(StateSpec(pair.input, pair.output, member))
+    return tuple(specs), members
 
 
 def _input_ranges(job: Job) -> dict[str, tuple[float, float]]:

@@ -14,6 +14,7 @@ from edgebm.bundle_writer import check_destination
 from edgebm.errors import DataError, UsageError
 from edgebm.importers import import_model
 from edgebm.ir.annotate import has_ranges
+from edgebm.ir.given_states import GivenPair
 from edgebm.ir.model import Model
 from edgebm.package import write_anyway
 from edgebm.passes.quantize_activations import QuantizeActivations
@@ -25,10 +26,12 @@ from edgebm.search.decide import Decisions
 from edgebm.search.evaluate import open_scorable, score_samples
 from edgebm.search.examine import examine
 from edgebm.search.found import close_journal
+from edgebm.search.initial_state import InitialState
 from edgebm.search.job import Options, Progress, prepare
 from edgebm.search.journal import open_journal
 from edgebm.search.prepared import Given, prepared
 from edgebm.search.shapes import ShapeLists
+from edgebm.search.stateful import wanted_states
 from edgebm.search.target import Search, check_buildable
 from edgebm.target import load_target
 
@@ -73,6 +76,9 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     out: str | os.PathLike[str] | None = None,
     subset_size: int | None = None,
     ignored: Sequence[str] = (),
+    state: Sequence[GivenPair] | None = None,
+    streaming: bool = False,
+    initial_state: InitialState | None = None,
     shapes: ShapeLists | None = None,
     threads: int | Sequence[int] | None = None,
     seed: int = 0,
@@ -108,6 +114,12 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         out: the bundle; None writes no file.
         subset_size: samples to calibrate with; None takes the recipe's (300).
         ignored: node names, patterns or op types that stay float.
+        state: pairs `"input:output"` (or tuples) of a state before and after a call, in place of
+            those that are found; an empty sequence says that there is none.
+        streaming: make a model of single steps, with its states as inputs and outputs, of one
+            that takes whole sequences.
+        initial_state: what states hold before the first step, where that is not zero: arrays by
+            input name, or an `.npz` file.
         shapes: for an input name, shapes that get a compiled copy of their own.
         threads: thread counts to try, in place of the target's.
         seed: of every random choice.
@@ -128,7 +140,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     journal = open_journal(out, measurements, (model, data, eval))
     if out is not None:
         force = force or journal.wrote(Path(out))
-        check_destination(Path(out), force=force, inputs=(model, data, eval))
+        check_destination(Path(out), force=force, inputs=(model, data, eval, initial_state))
     counts = (threads,) if isinstance(threads, int) else tuple(threads or ())
     options = Options(
         subset_size=subset_size,
@@ -140,6 +152,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         budget_s=budget_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
+        wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
     report_progress = progress or _quiet
     given = Given(data, labels, metric, eval)
@@ -151,7 +164,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     return Result(path, report, not report["missed"], report["interrupted"], notes)
 
 
-def quantize(
+def quantize(  # noqa: PLR0913 - one keyword per option of the command line
     model: object,
     data: object,
     *,
@@ -159,6 +172,8 @@ def quantize(
     runtime: str = "onnxruntime",
     recipe: str | Path | Recipe = "int8",
     ignored: Sequence[str] = (),
+    state: Sequence[GivenPair] | None = None,
+    streaming: bool = False,
 ) -> Model:
     """Only the quantization: an ONNX graph with Q/DQ nodes placed for one runtime.
 
@@ -173,13 +188,16 @@ def quantize(
         runtime: "onnxruntime" or "openvino"; their kernels want the nodes in other places.
         recipe: name, YAML file or live recipe.
         ignored: node names, patterns or op types that stay float.
+        state: as for `compress`.
+        streaming: as for `compress`.
 
     Raises:
         EdgebmError: see `edgebm.errors`.
     """
     board = load_target(target)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    job = prepare(import_model(model), plan, Options(ignored=tuple(ignored)), data=data)
+    options = Options(ignored=tuple(ignored), wanted=wanted_states(state, streaming=streaming))
+    job = prepare(import_model(model), plan, options, data=data)
     if any(isinstance(step, QuantizeActivations) for step in plan.steps) and job.made_up:
         raise DataError(
             f"the recipe {plan.name} needs samples to calibrate with",
@@ -202,6 +220,8 @@ def analyze(  # noqa: PLR0913 - one keyword per option of the command line
     recipe: str | Path | Recipe = "int8",
     ignored: Sequence[str] = (),
     subset_size: int | None = None,
+    state: Sequence[GivenPair] | None = None,
+    streaming: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Say which layer is to blame for what quantization costs. Nothing is built or timed.
@@ -216,6 +236,8 @@ def analyze(  # noqa: PLR0913 - one keyword per option of the command line
         recipe: name, YAML file or live recipe.
         ignored: node names, patterns or op types that stay float.
         subset_size: samples to calibrate with; None takes the recipe's (300).
+        state: as for `compress`.
+        streaming: as for `compress`.
         progress: called as `progress(step, done, total)`.
 
     Returns:
@@ -240,18 +262,20 @@ def analyze(  # noqa: PLR0913 - one keyword per option of the command line
     tick("import", 0, 1)
     imported = import_model(model)
     tick("import", 1, 1)
-    options = Options(subset_size=subset_size, ignored=tuple(ignored))
+    wanted = wanted_states(state, streaming=streaming)
+    options = Options(subset_size=subset_size, ignored=tuple(ignored), wanted=wanted)
     found = examine(prepare(imported, plan, options, data=data), board, tick)
     return {"findings": findings(found["analysis"]), **found}
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one keyword per option of the command line
     model: str | os.PathLike[str],
     *,
     data: object = None,
     eval: object = None,  # noqa: A002 - the name of the option
     metric: object = None,
     labels: object = None,
+    state: Sequence[GivenPair] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a bundle, or a model file as it is, without compressing anything.
@@ -262,6 +286,7 @@ def evaluate(
         eval: a program `f(run) -> float`, callable or `module:function`.
         metric: name, `module:function` or callable; None for the labels' default.
         labels: labels of `data`, when they are not in it.
+        state: pairs of a model file, as for `compress`; a bundle knows its own.
         progress: called as `progress(step, done, total)`.
 
     Returns:
@@ -272,7 +297,7 @@ def evaluate(
         EdgebmError: see `edgebm.errors`.
     """
     tick = progress or _quiet
-    with open_scorable(model) as scorable:
+    with open_scorable(model, wanted_states(state)) as scorable:
         return score_samples(scorable, data, labels, metric, eval, tick)
 
 

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgebm.ir.given_states import GivenPair
 from edgebm.recipe import Recipe
 from edgebm.search.choose import Limits
+from edgebm.search.initial_state import InitialState
 from edgebm.search.job import Options, Progress
 from edgebm.search.plan import plan_dict
 from edgebm.search.prepared import Given, prepared
 from edgebm.search.shapes import ShapeLists
+from edgebm.search.stateful import wanted_states
 
 
 def plan(  # noqa: PLR0913 - the keywords of compress
@@ -28,6 +31,9 @@ def plan(  # noqa: PLR0913 - the keywords of compress
     max_size_mb: float | None = None,
     subset_size: int | None = None,
     ignored: Sequence[str] = (),
+    state: Sequence[GivenPair] | None = None,
+    streaming: bool = False,
+    initial_state: InitialState | None = None,
     shapes: ShapeLists | None = None,
     threads: int | Sequence[int] | None = None,
     seed: int = 0,
@@ -62,6 +68,7 @@ def plan(  # noqa: PLR0913 - the keywords of compress
         budget_s=budget_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
+        wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
     tick = progress or _quiet
     given = Given(data, labels, metric, eval)

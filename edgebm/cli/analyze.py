@@ -60,6 +60,19 @@ Examples:
     help="Nodes that stay float; may repeat.",
 )
 @click.option(
+    "--state",
+    multiple=True,
+    metavar="INPUT:OUTPUT",
+    help="A state before and after a call, in place of those that are found; may repeat. "
+    "'none': there is no state.",
+)
+@click.option(
+    "--streaming",
+    is_flag=True,
+    help="Make a model of single steps, with its states as inputs and outputs, of MODEL, which "
+    "takes sequences.",
+)
+@click.option(
     "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
 )
 @click.option("--force", is_flag=True, help="Replace an existing page.")
@@ -72,6 +85,7 @@ def command(model: str, out: Path | None, top: int, as_json: bool, **options: An
     does that.
     """
     force = options.pop("force")
+    options["state"] = options["state"] or None
     _check(model, out, {"top": top, "force": force, **options})
 
     from edgebm.cli.progress import show_progress

@@ -42,6 +42,7 @@ def check_arguments(
         *source_faults("MODEL", model, folders=False),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
+        *source_faults("--initial-state", options.get("initial_state"), folders=False),
         *_out_faults(model, out, options),
         *_keep_faults(options["keep"]),
         *_number_faults(options),

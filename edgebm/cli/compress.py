@@ -22,6 +22,8 @@ Examples:
   edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
   edgebm compress model.onnx -r w8
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
+  edgebm compress step.onnx -d sequences.npz --state h_in:h_out
+  edgebm compress speech.onnx -d speech.npz --streaming
 \b
 What would be quantized, what not and why, and how long it takes; nothing is written:
   edgebm compress model.onnx -d samples.npz --dry-run
@@ -81,6 +83,24 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     multiple=True,
     metavar="NODE|PATTERN|OP",
     help="Nodes that stay float; may repeat.",
+)
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="INPUT:OUTPUT",
+    help="A state before and after a call, in place of those that are found; may repeat. "
+    "'none': there is no state.",
+)
+@click.option(
+    "--streaming",
+    is_flag=True,
+    help="Make a model of single steps, with its states as inputs and outputs, of MODEL, which "
+    "takes sequences.",
+)
+@click.option(
+    "--initial-state",
+    metavar="FILE.npz",
+    help="What states hold before the first step, by input name. Default: zeros.",
 )
 @click.option(
     "--shapes",
@@ -155,6 +175,9 @@ def command(
         "max_size_mb": options["max_size_mb"],
         "subset_size": options["subset_size"],
         "ignored": options["ignored"],
+        "state": options["state"] or None,
+        "streaming": options["streaming"],
+        "initial_state": options["initial_state"],
         "shapes": shapes or None,
         "threads": options["threads"],
         "seed": options["seed"],

@@ -18,6 +18,7 @@ EXAMPLE = """\
 Examples:
   edgebm evaluate model.edgebm -d test.npz
   edgebm evaluate model.onnx -d test.npz --metric top1
+  edgebm evaluate step.onnx -d sequences.npz --state h_in:h_out
 """
 
 
@@ -37,9 +38,20 @@ Examples:
     help="A program that scores the model itself: f(run) -> float or dict.",
 )
 @click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="INPUT:OUTPUT",
+    help="A state of MODEL before and after a call, in place of those that are found; may repeat.",
+)
 @json_option
 def command(
-    path: str, data: str | None, program: str | None, metric: str | None, as_json: bool
+    path: str,
+    data: str | None,
+    program: str | None,
+    metric: str | None,
+    state: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Measure how good a bundle or a model is, on samples or by a program of your own.
 
@@ -59,7 +71,14 @@ def command(
     from edgebm.pipeline import evaluate
 
     with show_progress() as progress:
-        figures = evaluate(path, data=data, eval=program, metric=metric, progress=progress)
+        figures = evaluate(
+            path,
+            data=data,
+            eval=program,
+            metric=metric,
+            state=state or None,
+            progress=progress,
+        )
     for sentence in figures["warnings"]:
         click.echo(f"warning: {sentence}", err=True)
     if as_json:

@@ -82,10 +82,15 @@ class OutputAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """All outputs, by name, and over how many samples."""
+    """All outputs, by name, and over how many samples.
+
+    `drift_db` is the worst output's SQNR over the first, the middle and the last step of all
+    sequences: what carried states make of an error. None where samples are no sequences.
+    """
 
     outputs: Mapping[str, OutputAgreement]
     samples: int
+    drift_db: tuple[float, float, float] | None = None
 
     @property
     def sqnr_db(self) -> float:
@@ -96,23 +101,47 @@ class Agreement:
         )
 
 
-def agreement(reference: Iterable[Feeds], got: Iterable[Feeds]) -> Agreement:
+def agreement(
+    reference: Iterable[Feeds], got: Iterable[Feeds], *, over_time: bool = False
+) -> Agreement:
     """Compare outputs sample by sample; both may be generators, read in step.
 
     Args:
         reference: float model's outputs, a dict by output name for each sample.
         got: the same outputs of the other model.
+        over_time: outputs are those of sequences, [T, ...].
 
     Raises:
         ValueError: one of them ends before the other.
     """
     sums: dict[str, _Sums] = {}
+    at: dict[tuple[str, int], _Sums] = {}
     count = 0
     for want, have in zip(reference, got, strict=True):
         count += 1
         for name, array in want.items():
-            sums.setdefault(name, _Sums()).add(np.asarray(array), np.asarray(have[name]))
-    return Agreement({name: each.result() for name, each in sums.items()}, count)
+            one, other = np.asarray(array), np.asarray(have[name])
+            sums.setdefault(name, _Sums()).add(one, other)
+            for place, step in enumerate(_steps(one, other) if over_time else ()):
+                at.setdefault((name, place), _Sums()).add(one[step], other[step])
+    found = {name: each.result() for name, each in sums.items()}
+    return Agreement(found, count, _drift(at) if at else None)
+
+
+def _steps(one: NDArray[Any], other: NDArray[Any]) -> tuple[slice, ...]:
+    """The first, the middle and the last step, each with its axis; none of unequal arrays."""
+    if one.shape != other.shape:
+        return ()
+    last = len(one) - 1
+    return tuple(slice(step, step + 1) for step in (0, last // 2, last))
+
+
+def _drift(at: Mapping[tuple[str, int], _Sums]) -> tuple[float, float, float]:
+    first, middle, last = (
+        min(each.result().sqnr_db for (_, place), each in at.items() if place == k)
+        for k in range(3)
+    )
+    return first, middle, last
 
 
 def meets_floor(result: Agreement, floor: Floor = FLOOR) -> tuple[bool, str]:

@@ -44,8 +44,12 @@ def named_batch(columns: Mapping[str, Column], inputs: Sequence[TensorSpec], whe
     return Batch(values, labels, where)
 
 
-def item_batch(item: Any, inputs: Sequence[TensorSpec], where: str) -> Batch:
+def item_batch(
+    item: Any, inputs: Sequence[TensorSpec], where: str, states: Sequence[TensorSpec] = ()
+) -> Batch:
     """One item of an iterable: a dict, a tuple in input order, an array, or (inputs, label).
+
+    A dict may also hold `states`.
 
     An array of the input's own rank is a batch along axis 0, unless that axis has a fixed size
     other than 1; then, and with one rank less, it is one sample.
@@ -54,7 +58,7 @@ def item_batch(item: Any, inputs: Sequence[TensorSpec], where: str) -> Batch:
         DataError: an item of another kind, or a label count that is not the sample count.
     """
     batch = whole_batch(item, inputs, where)
-    ranks = {spec.name: spec for spec in inputs}
+    ranks = {spec.name: spec for spec in (*inputs, *states)}
     columns = {
         name: ArrayColumn(_rows(_held(column), ranks[name])) if name in ranks else column
         for name, column in batch.columns.items()

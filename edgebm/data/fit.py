@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgebm.data.batch import Batch, has_batch_axis
 from edgebm.data.columns import Column
+from edgebm.data.steps import STATELESS, Sized, Steps, sequence_faults, step_column
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
@@ -22,6 +23,7 @@ _LAYOUTS: dict[tuple[int, ...], str] = {
 }
 
 
+_SEQUENCES = "sequences have one axis more, time, behind the axis of samples"
 _KEYED = "samples lie along axis 0, keyed by the model's input names"
 
 
@@ -40,11 +42,13 @@ def raise_faults(source: str, faults: Sequence[str], hint: str = _KEYED) -> None
     )
 
 
-def batch_faults(batch: Batch, inputs: Sequence[TensorSpec]) -> Iterator[str]:
+def batch_faults(
+    batch: Batch, inputs: Sequence[TensorSpec], steps: Steps = STATELESS
+) -> Iterator[str]:
     """What is wrong with the names, counts, dtypes and shapes of a batch."""
     at = f"{batch.where}: " if batch.where else ""
     known = {spec.name: spec for spec in inputs}
-    missing = [name for name in known if name not in batch.columns]
+    missing = [spec.name for spec in steps.fed(inputs) if spec.name not in batch.columns]
     for name in batch.columns:
         if name not in known:
             near = difflib.get_close_matches(name, missing or list(known), 1)
@@ -58,12 +62,17 @@ def batch_faults(batch: Batch, inputs: Sequence[TensorSpec]) -> Iterator[str]:
     if len(set(counts.values())) > 1:
         pairs = ", ".join(f"{name} has {n}" for name, n in counts.items())
         yield f"{at}the arrays have different numbers of samples: {pairs}"
+    yield from (f"{at}{fault}" for fault in sequence_faults(batch, inputs, steps))
     sizes: dict[str, tuple[str, int]] = {}
     for name, spec in known.items():
         if name in batch.columns:
             column = batch.columns[name]
             yield from (f"{at}{fault}" for fault in _dtype_faults(spec, column.dtype))
-            yield from (f"{at}{fault}" for fault in _shape_faults(spec, column, sizes))
+            timed = name not in steps.states
+            judged = step_column(column, spec, steps) if timed else (spec, column)
+            for fault in _shape_faults(*judged, sizes):
+                tip = f"; {_SEQUENCES}" if steps.states and timed else ""
+                yield f"{at}{fault}{tip}"
 
 
 def _dtype_faults(spec: TensorSpec, got: np.dtype[Any]) -> Iterator[str]:
@@ -79,7 +88,7 @@ def _dtype_faults(spec: TensorSpec, got: np.dtype[Any]) -> Iterator[str]:
 
 
 def _shape_faults(
-    spec: TensorSpec, column: Column, sizes: dict[str, tuple[str, int]]
+    spec: TensorSpec, column: Column | Sized, sizes: dict[str, tuple[str, int]]
 ) -> Iterator[str]:
     """`sizes` remembers the size of each free axis, so that inputs sharing it must agree."""
     sample = column.shape[1:]
@@ -149,6 +158,8 @@ def convert(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
 def narrowing(batch: Batch, inputs: Sequence[TensorSpec]) -> Iterator[str]:
     """Sentences about float arrays that lose digits on the way into the model."""
     for spec in inputs:
+        if spec.name not in batch.columns:
+            continue  # a state that starts at its initial value
         got, want = batch.columns[spec.name].dtype, np.dtype(spec.dtype)
         if got.kind == "f" and want.kind == "f" and got.itemsize > want.itemsize:
             yield f"input '{spec.name}' is {want.name}: the {got.name} samples were rounded to it"

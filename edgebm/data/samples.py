@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.data.batch import LABELS, Batch, Feeds
-from edgebm.data.columns import ArrayColumn, Column
-from edgebm.data.fit import batch_faults, narrowing, raise_faults
+from edgebm.data.batch import Feeds
+from edgebm.data.checked import checked_store
+from edgebm.data.fit import raise_faults
 from edgebm.data.preprocess import Preprocess
 from edgebm.data.scan import Scan, non_finite, scan_feeds
-from edgebm.data.sources import Source, open_labels, open_source
+from edgebm.data.sources import open_source
+from edgebm.data.steps import STATELESS, Steps
 from edgebm.data.store import Store
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
@@ -59,7 +58,8 @@ class Samples:
     def feeds(self, start: int = 0, stop: int | None = None) -> Iterator[Feeds]:
         """Samples `start` to `stop`, each a dict of arrays shaped like the model's inputs.
 
-        A batch axis of the model is kept, with size 1.
+        A batch axis of the model is kept, with size 1. Of `sequences`, arrays that are no states
+        are [T, ...] with the shape of a step behind; states may be missing.
 
         Raises:
             DataError: a sample holds NaN or infinity, or cannot be read.
@@ -69,6 +69,16 @@ class Samples:
             if bad:
                 raise_faults(self.source, [_not_finite(index, feeds, bad)], _MEND)
             yield feeds
+
+    @property
+    def sequences(self) -> bool:
+        """Whether each sample is a sequence of steps, over which a state is carried."""
+        return self._store.sequences
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each sample; 1 where samples are no sequences."""
+        return list(self._store.lengths(self._indices))
 
     @property
     def has_labels(self) -> bool:
@@ -175,6 +185,7 @@ def open_samples(
     limit: int | None = None,
     labels: object = None,
     preprocess: Preprocess | None = None,
+    steps: Steps = STATELESS,
 ) -> Samples:
     """Open samples for a model with these inputs; nothing but headers is read from files.
 
@@ -187,6 +198,7 @@ def open_samples(
         limit: take only the first so many samples.
         labels: an `.npy` or `.npz` file or an array; wins over labels in the source.
         preprocess: how images become arrays.
+        steps: which inputs are states of a model, so that sequences are allowed.
 
     Raises:
         DataError: every fault in names, counts, dtypes and shapes at once.
@@ -196,67 +208,31 @@ def open_samples(
         raise DataError("the model has no inputs", hint="there is nothing to give samples to")
     if limit is not None and limit < 1:
         raise DataError(f"a limit of {limit} samples", hint="take at least one sample")
-    opened = open_source(source, specs, limit, preprocess)
+    states = [spec for spec in specs if spec.name in steps.states]
+    opened = open_source(source, steps.fed(specs), limit, preprocess, states)
     try:
-        return _checked(opened, specs, limit, labels)
+        return Samples(*checked_store(opened, specs, limit, labels, steps))
     except BaseException:
         opened.close()
         raise
 
 
-def _checked(
-    source: Source, inputs: tuple[TensorSpec, ...], limit: int | None, labels: object
-) -> Samples:
-    faults = [f for batch in _distinct(source.batches) for f in batch_faults(batch, inputs)]
-    if not faults and len({batch.labels is None for batch in source.batches}) > 1:
-        faults.append("some samples come with labels and some without")
-    raise_faults(source.name, faults)
-    counts = [len(batch) for batch in source.batches]
-    count = sum(counts)
-    if not count:
-        raise DataError(
-            f"{source.name} has no samples", hint="give samples like those the model will see"
-        )
-    column = None if labels is None else _labels(labels, source.name, count)
-    starts = tuple(accumulate(counts, initial=0))[:-1]
-    warnings = [*source.warnings]
-    for batch in _distinct(source.batches):
-        warnings += [note for note in narrowing(batch, inputs) if note not in warnings]
-    taken = count if limit is None else min(limit, count)
-    return Samples(Store(source, inputs, starts, column), range(taken), warnings)
+def kept_samples(items: Iterable[Feeds], inputs: Sequence[TensorSpec], name: str) -> Samples:
+    """Samples made one after the other, each shaped like the model's inputs, kept in a file.
 
+    Args:
+        items: what makes them; walked once.
+        inputs: of the model.
+        name: where they come from, for people.
 
-def _distinct(batches: Sequence[Batch]) -> Iterator[Batch]:
-    """One batch of each signature: a folder of alike files is judged once."""
-    seen: set[object] = set()
-    for batch in batches:
-        key = _signature(batch)
-        if key not in seen:
-            seen.add(key)
-            yield batch
-
-
-def _signature(batch: Batch) -> object:
-    columns: Mapping[str, Column] = batch.columns
-    counts = {c.shape[:1] for c in columns.values()}
-    if batch.labels is not None:
-        counts.add(batch.labels.shape[:1])
-    alike = len(counts) == 1
-    key = tuple((name, c.dtype.str, c.shape[1:]) for name, c in columns.items())
-    return key if alike else (key, batch.where)
-
-
-def _labels(labels: object, name: str, count: int) -> Column:
-    column = (
-        open_labels(labels) if isinstance(labels, str | Path) else ArrayColumn(np.asarray(labels))
-    )
-    got = column.shape[0] if column.shape else 0
-    if got != count:
-        raise DataError(
-            f"{got} {LABELS} for the {count} samples of {name}",
-            hint="labels and samples must be in the same order, one label each",
-        )
-    return column
+    Raises:
+        DataError: one does not fit, or there is none.
+    """
+    # One axis more, so that no axis of a sample is taken for that of samples.
+    whole = ({key: array[None] for key, array in item.items()} for item in items)
+    made = open_samples(whole, inputs)
+    made._store = replace(made._store, source=replace(made._store.source, name=name))  # noqa: SLF001
+    return made
 
 
 def _not_finite(index: int, feeds: Feeds, names: Sequence[str]) -> str:

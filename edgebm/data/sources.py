@@ -45,13 +45,18 @@ def open_source(
     inputs: Sequence[TensorSpec],
     limit: int | None,
     preprocess: Preprocess | None,
+    states: Sequence[TensorSpec] = (),
 ) -> Source:
-    """Tell the kinds of source apart and open one. Raises DataError."""
+    """Tell the kinds of source apart and open one; `states` are inputs it may leave out.
+
+    Raises:
+        DataError: it is none, or cannot be read.
+    """
     if not isinstance(source, str | Path):
-        return _live(source, inputs, limit, f"{type(source).__name__} object")
+        return _live(source, inputs, limit, f"{type(source).__name__} object", states)
     if is_reference(str(source)):
         function = load_callable(str(source))
-        return _live(call_user(str(source), function), inputs, limit, str(source))
+        return _live(call_user(str(source), function), inputs, limit, str(source), states)
     path = Path(source)
     if path.is_dir():
         return _folder(path, inputs, limit, preprocess)
@@ -158,7 +163,13 @@ def _single(batch: Batch, inputs: Sequence[TensorSpec]) -> Batch:
     return replace(batch, columns=columns, labels=labels)
 
 
-def _live(value: Any, inputs: Sequence[TensorSpec], limit: int | None, name: str) -> Source:
+def _live(
+    value: Any,
+    inputs: Sequence[TensorSpec],
+    limit: int | None,
+    name: str,
+    states: Sequence[TensorSpec],
+) -> Source:
     if isinstance(value, Mapping | tuple | np.ndarray) or hasattr(value, "numpy"):
         return Source(name, (whole_batch(value, inputs, ""),))
     if isinstance(value, bytes) or not isinstance(value, Iterable):
@@ -167,10 +178,10 @@ def _live(value: Any, inputs: Sequence[TensorSpec], limit: int | None, name: str
             hint="give a dict of arrays, an array, or an iterable of dicts, tuples or arrays",
         )
     if isinstance(value, list):
-        return Source(name, tuple(_taken(value, inputs, limit, name)))
+        return Source(name, tuple(_taken(value, inputs, limit, name, states)))
     spool = Spool()
     try:
-        kept = [spool.keep(batch) for batch in _taken(value, inputs, limit, name)]
+        kept = [spool.keep(batch) for batch in _taken(value, inputs, limit, name, states)]
     except BaseException:
         spool.close()
         raise
@@ -178,13 +189,17 @@ def _live(value: Any, inputs: Sequence[TensorSpec], limit: int | None, name: str
 
 
 def _taken(
-    items: Iterable[Any], inputs: Sequence[TensorSpec], limit: int | None, name: str
+    items: Iterable[Any],
+    inputs: Sequence[TensorSpec],
+    limit: int | None,
+    name: str,
+    states: Sequence[TensorSpec],
 ) -> Iterator[Batch]:
     """Items as batches until there are `limit` samples."""
     count = 0
     walk = iter(items)
     for number, item in enumerate(_guarded(walk, name)):
-        batch = item_batch(item, inputs, f"item {number}")
+        batch = item_batch(item, inputs, f"item {number}", states)
         if all(isinstance(c, ArrayColumn) for c in batch.columns.values()):
             count += len(batch)
         yield batch

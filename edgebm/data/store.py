@@ -13,6 +13,7 @@ from edgebm.data.batch import Batch, Feeds
 from edgebm.data.columns import Column
 from edgebm.data.fit import convert
 from edgebm.data.sources import Source
+from edgebm.data.steps import STATELESS, Steps, is_sequences, length, unrolled
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
@@ -29,6 +30,17 @@ class Store:
     inputs: tuple[TensorSpec, ...]
     starts: tuple[int, ...]
     labels: Column | None
+    steps: Steps = STATELESS
+
+    @property
+    def sequences(self) -> bool:
+        """Whether each sample is a sequence of steps."""
+        return is_sequences(self.source.batches[0], self.inputs, self.steps)
+
+    def lengths(self, positions: Sequence[int]) -> Iterator[int]:
+        """Steps of each sample, told from the shapes alone; 1 where they are no sequences."""
+        for batch, wanted, _ in self._runs(positions):
+            yield from [self._length(batch)] * len(wanted)
 
     @property
     def has_labels(self) -> bool:
@@ -36,11 +48,12 @@ class Store:
 
     def read(self, positions: Sequence[int]) -> Iterator[tuple[int, Feeds]]:
         """(position, sample as the model takes it). Raises DataError for a misfit."""
-        names = [spec.name for spec in self.inputs]
         for batch, wanted, first in self._runs(positions):
-            columns = [batch.columns[name].rows(wanted) for name in names]
+            specs = [spec for spec in self.inputs if spec.name in batch.columns]
+            columns = [batch.columns[spec.name].rows(wanted) for spec in specs]
+            count = self._length(batch) if self.sequences else 0
             for row, arrays in zip(wanted, zip(*columns, strict=True), strict=True):
-                yield first + row, self._converted(arrays, first + row)
+                yield first + row, self._converted(specs, arrays, first + row, count)
 
     def label_rows(self, positions: Sequence[int]) -> Iterator[NDArray[Any]]:
         if self.labels is not None:
@@ -57,11 +70,28 @@ class Store:
             return set()
         return {int(label) for label in self.label_rows(positions)}
 
-    def _converted(self, arrays: Sequence[NDArray[Any]], position: int) -> Feeds:
+    def _length(self, batch: Batch) -> int:
+        fed = [spec for spec in self.steps.fed(self.inputs) if spec.name in batch.columns]
+        counts = [length(batch.columns[spec.name].shape, spec, self.steps) for spec in fed]
+        return next((count for count in counts if count is not None), 1)
+
+    def _converted(
+        self,
+        specs: Sequence[TensorSpec],
+        arrays: Sequence[NDArray[Any]],
+        position: int,
+        count: int,
+    ) -> Feeds:
+        """`count` is the number of steps of a sequence, 0 where there are none."""
         try:
             return {
-                spec.name: convert(array, spec)
-                for spec, array in zip(self.inputs, arrays, strict=True)
+                spec.name: convert(
+                    unrolled(array, spec, self.steps, count)
+                    if count and spec.name not in self.steps.states
+                    else array,
+                    spec,
+                )
+                for spec, array in zip(specs, arrays, strict=True)
             }
         except DataError as fault:
             where = f"{self.source.name}: sample {position}"

@@ -63,6 +63,12 @@ class FloatRunner:
         return {**named, **{name: feeds[name] for name in self._passed}}
 
 
+def float_run(model: Model) -> Callable[[Feeds], dict[str, NDArray[Any]]]:
+    """The float model as a function from feeds to its outputs."""
+    runner = FloatRunner(model, [value.name or "" for value in model.graph.graph.outputs])
+    return runner.run
+
+
 def collect(
     model: Model, samples: Iterable[Feeds], sinks: Mapping[str, Sink], progress: Callable[[], None]
 ) -> int:

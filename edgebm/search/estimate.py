@@ -95,7 +95,7 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
     found += [_evaluate(work, speed), _repair(work, speed)]
     if work.target.is_host:
         found += [_measure_p99(work, speed)]
-    few = min(_FEW, len(work.job.evaluation))
+    few = min(_FEW, len(work.job.calls))
     seconds = 2 * speed.load_s + few * (1 + _SIMULATE) * speed.call_s
     found += [("compare layers", seconds, f"{few} samples, twice")]
     found += [
@@ -207,10 +207,11 @@ def _measure(work: Work, speed: Probe) -> Stage:
 
 
 def _evaluate(work: Work, speed: Probe) -> Stage:
-    total = len(work.job.evaluation)
+    lengths = work.job.evaluation.lengths
+    total = len(lengths)
     slow = _SIMULATE if work.target.missing() else 1.0
     compared = total if speed.judged_by == "agreement" else min(_AGREEMENT, total)
-    calls = 2 * compared + (total if speed.judged_by == "metric" else 0)
+    calls = 2 * sum(lengths[:compared]) + (sum(lengths) if speed.judged_by == "metric" else 0)
     each = _OPEN * speed.load_s + calls * (slow * speed.call_s + speed.read_s)
     how = {
         "metric": f"{_SCORED} candidates on {total} samples",

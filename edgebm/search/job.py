@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from numpy.typing import NDArray
 
-from edgebm.data.callables import is_reference
-from edgebm.data.evaluation import max_drop_warning, resolve_evaluation
 from edgebm.data.fit import raise_faults
-from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
-from edgebm.data.metrics import default_metric, resolve_metric
+from edgebm.data.label_checks import LABEL_HINT
 from edgebm.data.samples import Samples, open_samples
-from edgebm.errors import DataError, UsageError
-from edgebm.ir.face import face as face_of
+from edgebm.exec.carry import States, carried
+from edgebm.exec.collect import float_run
 from edgebm.ir.model import Model
 from edgebm.passes.base import Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.recipe import Recipe
+from edgebm.search.argument_checks import check_ignored, check_shapes
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.input_scale import scale_warnings
-from edgebm.search.judge import DEMANDS, AgreementJudge, EvaluationJudge, Judge, MetricJudge, Run
+from edgebm.search.judge import Judge, Run
+from edgebm.search.judging import Asked, is_program, judge_factory
 from edgebm.search.made_up import made_up_samples
 from edgebm.search.sample_checks import (
     calibration_faults,
@@ -32,11 +31,25 @@ from edgebm.search.sample_checks import (
     index_faults,
     overlap_warning,
 )
-from edgebm.search.shapes import ShapeLists, is_free, static_shapes
+from edgebm.search.shapes import ShapeLists, static_shapes
+from edgebm.search.stateful import (
+    Settled,
+    Wanted,
+    settle_states,
+    with_axes,
+)
+from edgebm.search.step_samples import (
+    affordable,
+    calibration_steps,
+    call_samples,
+    made_up_sequences,
+)
+from edgebm.search.streaming_proof import whole_samples
 from edgebm.spec import Shapes
 
 Progress = Callable[[str, int, int], None]
 _HELD_OUT = 0.2
+_PROVED = 3  # sequences on which a streaming model is compared with its sequence model
 _SMALL_SET = 10  # below, holding samples out of calibration would cost more than it proves
 
 
@@ -53,14 +66,19 @@ class Options:
     budget_s: float | None = None
     max_drop: float | None = None
     limits: Limits = field(default_factory=Limits)
+    wanted: Wanted = field(default_factory=Wanted)
 
 
 @dataclass(slots=True)
 class Job:
-    """One model, its samples and its judge. `warnings` collects sentences for the report.
+    """One model, its samples and its judge. `warnings` and `notes` are sentences for the report.
 
     `made_up` says that the user gave nothing to calibrate with: `calibration`, and without
     samples to evaluate on `evaluation` too, are numbers that only measure.
+
+    Of a model with state, `calibration` and `calls` are single steps with the states that the
+    float model has there, and `evaluation` are the samples as given: sequences, over which each
+    candidate carries its own state. Of others, `calls` and `evaluation` are the same.
     """
 
     model: Model
@@ -72,6 +90,12 @@ class Job:
     judged_by: Callable[[Run], Judge]
     warnings: list[str]
     made_up: bool = False
+    states: States = field(default_factory=lambda: States((), ()))
+    notes: list[str] = field(default_factory=list)
+    calls: Samples = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.calls = self.evaluation
 
     @property
     def steps(self) -> tuple[AnyStep, ...]:
@@ -85,11 +109,17 @@ class Job:
         return tuple(Skip(step.kind, "?", "it needs samples (-d)") for step in lost)
 
     def sample(self) -> Mapping[str, NDArray[Any]]:
-        """The sample whose shape is timed: the first one of evaluation."""
-        return next(iter(self.evaluation.feeds(0, 1)))
+        """The sample whose shape is timed: the first one of evaluation, or a step of it."""
+        return next(iter(self.calls.feeds(0, 1)))
+
+    def as_run(self, run: Run) -> Run:
+        """`run`, one call of the model, as judges call it: with sequences where it has a state."""
+        return carried(run, self.states) if self.states.pairs else run
 
     def static_shapes(self) -> tuple[Shapes, ...]:
-        """Shape sets that get a compiled copy of their own."""
+        """Shape sets that get a compiled copy of their own; none where shapes grow."""
+        if self.states.growing:
+            return ()
         shapes = {name: value.shape for name, value in self.sample().items()}
         return static_shapes(self.face, self.options.shapes, shapes)
 
@@ -124,30 +154,61 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     Raises:
         UsageError, DataError: an argument does not fit the model.
     """
-    face = Face(*(tuple(side) for side in face_of(model)))
-    _check_ignored(model, options.ignored)
-    _check_shapes(face, options.shapes)
+    settled = settle_states(model, options.wanted)
+    model, face = settled.model, settled.face
+    check_ignored(model, options.ignored)
+    check_shapes(settled, options.shapes)
     warnings: list[str] = []
-    calibration = _open(data, face, recipe, labels)
-    program = _is_program(evaluation)
-    separate = None if program or evaluation is None else _open(evaluation, face, recipe, None)
+    calibration = _open(data, settled, recipe, labels)
+    program = is_program(evaluation)
+    separate = None if program or evaluation is None else _open(evaluation, settled, recipe, None)
     if calibration is None:
-        calibration = made_up_samples(model, face, options.shapes, separate, options.seed)
+        calibration = _made_up(settled, options, separate)
     judged = separate or calibration
     if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
         calibration, judged = calibration.split(_HELD_OUT)
     job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings, data is None)
+    job.states, job.notes = settled.states, [*settled.notes]
     if job.made_up:
         _warn(job, _without_samples(job, judged=separate is not None, program=program))
     faults: list[str] = []
-    job.judged_by = _judge_factory(job, metric, evaluation if program else None, faults)
+    asked = Asked(face, job.states, judged, options.max_drop, recipe.accuracy)
+    judge = evaluation if program else None
+    job.judged_by = judge_factory(asked, metric, judge, warnings, faults)
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:
         job.calibration = calibration.subset(size, options.seed)
     warnings += dict.fromkeys([*calibration.warnings, *judged.warnings])
-    given = separate if job.made_up else job.calibration
-    _check_samples(job, given, faults, program=program)
+    _check_samples(job, faults, program=program)
+    if job.states.pairs:
+        _as_steps(job, settled)
+    _doubt_samples(job, separate)
     return job
+
+
+def _made_up(settled: Settled, options: Options, separate: Samples | None) -> Samples:
+    model, face = settled.model, settled.face
+    if settled.states.pairs:
+        states = settled.states
+        return made_up_sequences(model, face, states, options.shapes, separate, options.seed)
+    like = None if separate is None else next(iter(separate.feeds(0, 1)))
+    shapes = None if like is None else {name: array.shape for name, array in like.items()}
+    return made_up_samples(model, face, options.shapes, shapes, options.seed)
+
+
+def _as_steps(job: Job, settled: Settled) -> None:
+    """Replace sequences that calibrate by single steps, with the states of the float model."""
+    run = float_run(job.model)
+    settled.prove(whole_samples(job.evaluation, settled.whole, _PROVED))
+    job.states = states = with_axes(settled, run, job.evaluation, job.options.shapes)
+    sequences = affordable(job.calibration, job.options.seed)
+    job.calibration = calibration_steps(sequences, states, job.model)
+    job.calls = call_samples(job.evaluation, states, job.model)
+    if sequences.sequences and not job.made_up:
+        job.notes.append(
+            f"{len(job.calibration)} steps of {len(sequences)} sequences calibrate, with the "
+            "states of the float model"
+        )
 
 
 def _without_samples(job: Job, *, judged: bool, program: bool) -> str:
@@ -164,53 +225,18 @@ def _no_judge(run: Run) -> Judge:
     raise AssertionError("a job is complete only when prepare() returns it")
 
 
-def _open(source: object, face: Face, recipe: Recipe, labels: object) -> Samples | None:
+def _open(source: object, settled: Settled, recipe: Recipe, labels: object) -> Samples | None:
     if source is None:
         return None
     if isinstance(source, Samples):
         return source
-    return open_samples(source, face.inputs, labels=labels, preprocess=recipe.preprocess)
-
-
-def _is_program(evaluation: object) -> bool:
-    """`module:function` and callables judge by themselves; paths and arrays are samples."""
-    if isinstance(evaluation, str):
-        return is_reference(evaluation)
-    return callable(evaluation)
-
-
-def _judge_factory(
-    job: Job, metric: object, program: Any, faults: list[str]
-) -> Callable[[Run], Judge]:
-    """Who judges; `faults` takes what is wrong with the labels."""
-    samples, max_drop = job.evaluation, job.options.max_drop
-    demand = DEMANDS[job.recipe.accuracy]
-    if program is not None:
-        if metric is not None:
-            raise UsageError(
-                "--metric and an --eval program are both given", hint="the program is the metric"
-            )
-        evaluation = resolve_evaluation(program)
-        _warn(job, max_drop_warning(evaluation, max_drop) if max_drop is not None else "")
-        return lambda run: EvaluationJudge(evaluation, run, samples, max_drop, demand)
-    if not samples.has_labels:
-        if metric is not None:
-            raise DataError(
-                "--metric needs labels, and the samples have none",
-                hint="add an array called labels to the .npz, or leave --metric out to compare "
-                "with the float model",
-            )
-        if max_drop is not None:
-            _warn(job, "--max-drop is ignored: without labels the quality floor decides")
-        return lambda run: AgreementJudge(run, samples, demand)
-    labels = samples.labels
-    assert labels is not None
-    chosen = default_metric(job.face.outputs, labels) if metric is None else None
-    found = chosen or resolve_metric(metric)  # type: ignore[arg-type]
-    _warn(job, max_drop_warning(found, max_drop) if max_drop is not None else "")
-    faults += label_faults(found, job.face.outputs, labels)
-    job.warnings += label_warnings(found, job.face.outputs, labels)
-    return lambda run: MetricJudge(found, run, samples, max_drop, demand)
+    return open_samples(
+        source,
+        settled.face.inputs,
+        labels=labels,
+        preprocess=recipe.preprocess,
+        steps=settled.steps,
+    )
 
 
 def _warn(job: Job, sentence: str) -> None:
@@ -218,41 +244,27 @@ def _warn(job: Job, sentence: str) -> None:
         job.warnings.append(sentence)
 
 
-def _check_ignored(model: Model, ignored: Sequence[str]) -> None:
-    nodes = [(node.name or "", node.op_type) for node in model.nodes()]
-    lost = [p for p in ignored if not any(op == p or fnmatchcase(name, p) for name, op in nodes)]
-    if lost:
-        raise UsageError(
-            f"--ignored names nothing in the model: {', '.join(lost)}",
-            hint="give node names, patterns such as 'encoder.*', or op types such as Conv; "
-            "'edgebm compress --keep DIR' writes the graph with its node names",
-        )
+def _check_samples(job: Job, faults: list[str], *, program: bool) -> None:
+    """Refuse what no work can mend, all faults at once.
 
-
-def _check_samples(job: Job, given: Samples | None, faults: list[str], *, program: bool) -> None:
-    """Refuse what no work can mend, all faults at once; warn of what makes its result doubtful.
-
-    `given` are samples that the user gave; `faults` are those that were found before.
+    `faults` are those that were found before.
     """
     sets = (job.calibration, job.evaluation)
-    calibrates = job.recipe.needs_samples and not job.made_up
     faults = [*faults, *index_faults(job.model, *sets)]
-    if calibrates:
+    if _calibrates(job):
         faults += calibration_faults(job.calibration)
     raise_faults("samples", faults, LABEL_HINT)
-    if calibrates:
-        job.warnings += calibration_warnings(job.calibration)
-    if calibrates and not program:
+    if _calibrates(job) and not program:
         _warn(job, overlap_warning(*sets))
-    if given is not None:
-        job.warnings += scale_warnings(job.model, given)
 
 
-def _check_shapes(face: Face, listed: ShapeLists) -> None:
-    if listed and not is_free(face):
-        raise UsageError(
-            "--shapes is given, but every axis of the model has a fixed size",
-            hint="export the model with dynamic axes, or leave --shapes out",
-        )
-    if listed:
-        static_shapes(face, listed, {})
+def _doubt_samples(job: Job, separate: Samples | None) -> None:
+    """Warn of what makes the result doubtful. `separate` are samples given to evaluate on."""
+    if _calibrates(job):
+        job.warnings += calibration_warnings(job.calibration)
+    if not job.made_up or separate is not None:
+        job.warnings += scale_warnings(job.model, job.calls if job.made_up else job.calibration)
+
+
+def _calibrates(job: Job) -> bool:
+    return job.recipe.needs_samples and not job.made_up

@@ -21,6 +21,7 @@ from edgebm.data.batch import Feeds
 from edgebm.data.classes import Assessment
 from edgebm.data.evaluation import Evaluation
 from edgebm.data.metrics import Metric
+from edgebm.data.over_time import View
 from edgebm.data.samples import Samples
 from edgebm.data.significance import mcnemar
 
@@ -49,6 +50,7 @@ DEFAULT = Demand(FLOOR, drop_points=1.0, no_loss=False)
 STRICT = Demand(STRICT_FLOOR, drop_points=0.3, no_loss=True)
 DEMANDS = {"default": DEFAULT, "strict": STRICT}
 _AGREEMENT_SAMPLES = 64
+_PLAIN = View(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,16 @@ class Judge(Protocol):
 class _Reference:
     """The float model's outputs on the samples that agreement is measured on."""
 
-    def __init__(self, run: Run, samples: Samples, limit: int) -> None:
-        self._run, self.samples, self.count = run, samples, min(limit, len(samples))
+    def __init__(self, run: Run, samples: Samples, view: View, limit: int) -> None:
+        self._run, self.samples, self._view = run, samples, view
+        self.count = min(limit, len(samples))
 
     def agreement(self, run: Run, tick: Tick) -> Agreement:
         """Both models side by side: no output is kept, whatever its size."""
-        want = (self._run(feeds) for feeds in self.samples.feeds(0, self.count))
-        return agreement(want, ticking(run, self.samples.feeds(0, self.count), self.count, tick))
+        compared = self._view.compared
+        want = (compared(self._run(feeds)) for feeds in self.samples.feeds(0, self.count))
+        have = ticking(run, self.samples.feeds(0, self.count), self.count, tick)
+        return agreement(want, map(compared, have), over_time=self._view.over_time)
 
 
 class AgreementJudge:
@@ -99,8 +104,10 @@ class AgreementJudge:
 
     name, unit, higher_is_better, is_relative = "sqnr", "dB", True, True
 
-    def __init__(self, reference: Run, samples: Samples, demand: Demand = DEFAULT) -> None:
-        self._reference = _Reference(reference, samples, len(samples))
+    def __init__(
+        self, reference: Run, samples: Samples, demand: Demand = DEFAULT, view: View = _PLAIN
+    ) -> None:
+        self._reference = _Reference(reference, samples, view, len(samples))
         self._demand = demand
         self.floor = f"without labels {demand.floor}"
 
@@ -124,18 +131,19 @@ class MetricJudge:
         samples: Samples,
         max_drop: float | None,
         demand: Demand = DEFAULT,
+        view: View = _PLAIN,
     ) -> None:
         self.name, self.unit = metric.name, metric.unit
         self.higher_is_better = metric.higher_is_better
-        self.metric, self._samples = metric, samples
-        self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
+        self.metric, self._samples, self._view = metric, samples, view
+        self._reference = _Reference(reference, samples, view, _AGREEMENT_SAMPLES)
         self._labels: NDArray[Any] | None = samples.labels
         self._demand = demand
         self.max_drop, self.floor = _allowed(metric, max_drop, demand)
 
     def score(self, run: Run, tick: Tick) -> Score:
         outputs = ticking(run, self._samples.feeds(), len(self._samples), tick)
-        found = self.metric.assess(outputs, self._labels)
+        found = self.metric.assess(map(self._view.measured, outputs), self._labels)
         agreed = self._reference.agreement(run, lambda done, total: None)
         return Score(found.value, agreed, found)
 
@@ -159,11 +167,12 @@ class EvaluationJudge:
         samples: Samples,
         max_drop: float | None,
         demand: Demand = DEFAULT,
+        view: View = _PLAIN,
     ) -> None:
         self.name, self.unit = evaluation.name, evaluation.unit
         self.higher_is_better = evaluation.higher_is_better
         self.evaluation = evaluation
-        self._reference = _Reference(reference, samples, _AGREEMENT_SAMPLES)
+        self._reference = _Reference(reference, samples, view, _AGREEMENT_SAMPLES)
         self._demand = demand
         self.max_drop, self.floor = _allowed(evaluation, max_drop, demand)
 

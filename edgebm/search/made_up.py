@@ -19,7 +19,7 @@ _COUNT = 8
 
 
 def made_up_samples(
-    model: Model, face: Face, listed: ShapeLists, like: Samples | None, seed: int
+    model: Model, face: Face, listed: ShapeLists, like: Shapes | None, seed: int
 ) -> Samples:
     """Inputs that the model accepts.
 
@@ -31,7 +31,7 @@ def made_up_samples(
         model: canonical; tells which inputs are row numbers.
         face: its inputs.
         listed: `--shapes`: the first listed shapes settle free axes.
-        like: other samples of the model, whose first one settles the shapes.
+        like: shapes of a sample that is known; they settle all axes.
         seed: of the numbers.
 
     Raises:
@@ -47,9 +47,9 @@ def made_up_samples(
     return open_samples(samples, face.inputs)
 
 
-def _shapes(face: Face, listed: ShapeLists, like: Samples | None) -> Shapes:
+def _shapes(face: Face, listed: ShapeLists, like: Shapes | None) -> Shapes:
     if like is not None:
-        return {name: array.shape for name, array in next(iter(like.feeds(0, 1))).items()}
+        return like
     if is_free(face) and listed:
         return static_shapes(face, listed, {})[0]
     batch = {spec.shape[0] for spec in face.inputs if spec.shape}

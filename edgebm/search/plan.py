@@ -28,6 +28,7 @@ from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, runs_on_samples, stages, write_stage
 from edgebm.search.job import Job, Progress
 from edgebm.search.probe import Probe, probe
+from edgebm.search.stateful import states_dict
 from edgebm.search.summary import versions
 from edgebm.target import Target
 
@@ -82,6 +83,7 @@ def plan_dict(
             "evaluation_samples": len(job.evaluation),
             "labels": job.evaluation.has_labels,
         },
+        "states": states_dict(job.states),
         "recipe": job.recipe.to_dict(),
         "judged_by": speed.judged_by,
         "targets": parts,
@@ -91,6 +93,7 @@ def plan_dict(
             "call_ms": speed.call_s * 1e3,
         },
         "warnings": list(dict.fromkeys(job.warnings)),
+        "notes": list(job.notes),
     }
 
 

@@ -70,8 +70,8 @@ def probe(job: Job, targets: Sequence[Target], progress: Progress) -> Probe:
 
 
 def _reading(job: Job) -> float:
-    count = min(_SAMPLES + 1, len(job.evaluation))
-    samples = job.evaluation.feeds(0, count)
+    count = min(_SAMPLES + 1, len(job.calls))
+    samples = job.calls.feeds(0, count)
     next(samples)  # opens the file
     start = time.perf_counter()
     rest = sum(1 for _ in samples)

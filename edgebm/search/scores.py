@@ -94,7 +94,9 @@ def _answering(candidate: Candidate) -> Candidate:
     return replace(candidate, config=replace(candidate.config, threads=0))
 
 
-def judged_by(judge: Judge, samples: Samples, reference: Parts) -> Parts | None:
+def judged_by(
+    judge: Judge, samples: Samples, reference: Parts, more: Parts | None = None
+) -> Parts | None:
     """What decides a score, but for the candidate; None where that cannot be told.
 
     A user's own function is known by its source file. What it reads besides, or imports, is not.
@@ -103,8 +105,10 @@ def judged_by(judge: Judge, samples: Samples, reference: Parts) -> Parts | None:
         judge: as built for the job.
         samples: those it judges on, labels included.
         reference: `Records.parts` of the float model.
+        more: what else decides it, in JSON types: how a state is carried.
     """
     parts: Parts = {"samples": samples.digest(), "reference": reference, "judge": judge.name}
+    parts |= more or {}
     function = None
     if isinstance(judge, MetricJudge):
         parts["output"] = judge.metric.output
@@ -157,7 +161,10 @@ def score_to_json(score: Score) -> Parts:
 def score_from_json(raw: Mapping[str, Any]) -> Score:
     """The inverse of `score_to_json`."""
     outputs = {name: OutputAgreement(**each) for name, each in raw["agreement"]["outputs"].items()}
-    agreed = Agreement(outputs, raw["agreement"]["samples"])
+    drift = raw["agreement"].get("drift_db")
+    agreed = Agreement(
+        outputs, raw["agreement"]["samples"], None if drift is None else tuple(drift)
+    )
     found = raw.get("assessment")
     return Score(raw["value"], agreed, None if found is None else _assessment(found))
 

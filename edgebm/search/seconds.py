@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 from edgebm.search.job import Job
 from edgebm.search.journal import SECONDS, Journal
 from edgebm.search.records import machine
+from edgebm.search.stateful import Wanted, carried_parts
 from edgebm.target import Target
 
 
@@ -46,7 +47,8 @@ class Seconds:
             **machine(),
             "model": hashlib.sha256(job.model.to_bytes()).hexdigest(),
             "recipe": job.recipe.to_dict(),
-            "options": asdict(job.options),
+            "options": asdict(replace(job.options, wanted=Wanted())),
+            "states": carried_parts(job.states),
             "calibration": job.calibration.digest(),
             "evaluation": job.evaluation.digest(),
             "target": asdict(self._target),

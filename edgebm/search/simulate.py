@@ -77,7 +77,7 @@ def compare_layers(
     out scale the values between two layers.
 
     Args:
-        job: the evaluation samples, of which a few are taken.
+        job: its `calls` are the evaluation samples, of which a few are taken.
         decided: the model that was lowered.
         lowered: its Q/DQ form, with the names of its values.
         nodes: names of nodes; those whose output is not in both graphs are left out.
@@ -86,7 +86,7 @@ def compare_layers(
     outputs = {node.name or "?": node.outputs[0].name or "?" for node in lowered.nodes()}
     known = {value.name for node in decided.nodes() for value in node.outputs}
     named = {node: outputs[node] for node in nodes if outputs.get(node) in known}
-    total, done = min(_SAMPLES, len(job.evaluation)), 0
+    total, done = min(_SAMPLES, len(job.calls)), 0
 
     def tick() -> None:
         nonlocal done
@@ -96,5 +96,5 @@ def compare_layers(
     values = sorted(set(named.values()))
     if not values:
         return {}
-    found = layer_sqnr_db(decided, lowered, values, job.evaluation.feeds(0, total), tick)
+    found = layer_sqnr_db(decided, lowered, values, job.calls.feeds(0, total), tick)
     return {node: found[value] for node, value in named.items()}

@@ -20,6 +20,7 @@ from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.judge import Judge
 from edgebm.search.missed import missed_sentences
+from edgebm.search.stateful import states_dict
 
 REPORT_VERSION = 1
 
@@ -47,6 +48,7 @@ def candidate_dict(
         "sqnr_db": {}
         if score is None
         else {name: each.sqnr_db for name, each in score.agreement.outputs.items()},
+        "drift_db": None if score is None else score.agreement.drift_db,
         "size_bytes": candidate.artifact.size_bytes,
         "status": outcome.status,
         "why": outcome.why,
@@ -113,6 +115,7 @@ def report_dict(job: Job, found: Sequence[Found], name: str) -> dict[str, Any]:
         "target": first.target.name,
         "recipe": job.recipe.to_dict(),
         "model": model_dict(job),
+        "states": states_dict(job.states),
         "data": data_dict(job),
         "metric": {
             "name": judge.name,
@@ -245,6 +248,7 @@ def data_dict(job: Job) -> dict[str, Any]:
         if job.made_up or not job.recipe.needs_samples
         else len(job.calibration),
         "evaluation_samples": len(job.evaluation),
+        "evaluation_steps": sum(job.evaluation.lengths) if job.evaluation.sequences else None,
         "labels": job.evaluation.has_labels,
     }
 

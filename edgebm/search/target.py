@@ -29,6 +29,7 @@ from edgebm.search.scores import Scores, judged_by
 from edgebm.search.seconds import Seconds
 from edgebm.search.simulate import compare_layers, provable
 from edgebm.search.stages import Stages
+from edgebm.search.stateful import carried_parts
 from edgebm.target import Target
 
 
@@ -97,7 +98,7 @@ class Search:
         self.stages.run("measure", lambda: self.measuring.run(race))
         reference = self._reference(race)
         with Runner(reference, self.job.face) as opened:
-            judge = self.job.judged_by(_as_run(opened))
+            judge = self.job.judged_by(self.job.as_run(_as_run(opened)))
             scores = self.scores = self._scored_by(judge, reference)
             self.stages.showable = lambda: bool(scores.known)
             chooser = self._chooser(judge, scores, race)
@@ -164,11 +165,12 @@ class Search:
             label = f"evaluate {candidate.answers_id}"
             with Runner(provable(candidate, self.target), self.job.face) as runner:
                 return judge.score(
-                    _as_run(runner, self.deadline),
+                    self.job.as_run(_as_run(runner, self.deadline)),
                     lambda done, total: self.tick(label, done, total),
                 )
 
-        judged = judged_by(judge, self.job.evaluation, self.records.parts(reference))
+        parts = self.records.parts(reference)
+        judged = judged_by(judge, self.job.evaluation, parts, carried_parts(self.job.states))
         if judged is None and self.journal.path is not None:
             self.journal.notes.append(
                 f"scores of {judge.name} are not kept: only those of a plain function in a file "
@@ -208,7 +210,7 @@ class Search:
         found.analysis = self.stages.run("explain", lambda: mend.explain(found.choice, race))
 
     def _found(self, choice: Choice, judge: Judge) -> Found:
-        notes = [*self.decisions.notes, promise_note(choice)]
+        notes = [*self.job.notes, *self.decisions.notes, promise_note(choice)]
         found = Found(
             self.target,
             choice,

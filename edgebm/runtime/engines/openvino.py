@@ -189,12 +189,25 @@ def _attends_with_one_row(model: Any, inputs: Sequence[TensorSpec]) -> bool:
     """
     free = {dim for spec in inputs for dim in spec.shape[1:] if isinstance(dim, str)}
     for node in model.get_ops():
-        if node.get_type_name() != "Softmax" or len(node.get_output_partial_shape(0)) < 2:
+        sizes = _queries_and_keys(node)
+        if sizes is None:
             continue
-        *_, queries, keys = node.get_output_partial_shape(0)
+        queries, keys = sizes
         if keys.is_dynamic and (queries == 1 or (queries.is_dynamic and len(free) > 1)):
             return True
     return False
+
+
+def _queries_and_keys(node: Any) -> tuple[Any, Any] | None:
+    """How many of each an attention has, written out or as OpenVINO stores it; None for others."""
+    kind = node.get_type_name()
+    if kind == "ScaledDotProductAttention":
+        rows = [node.get_input_partial_shape(port) for port in (0, 1)]
+        return (rows[0][-2], rows[1][-2]) if min(map(len, rows)) > 1 else None
+    if kind != "Softmax" or len(node.get_output_partial_shape(0)) < 2:
+        return None
+    *_, queries, keys = node.get_output_partial_shape(0)
+    return queries, keys
 
 
 def _names(ports: Sequence[Any]) -> list[str]:

@@ -8,6 +8,7 @@ from edgebm.data.samples import Samples, open_samples
 from edgebm.errors import DataError, UsageError
 from edgebm.ir.model import Model
 from edgebm.search.made_up import made_up_samples
+from edgebm.spec import Shapes
 
 
 def encoder() -> Model:
@@ -22,7 +23,7 @@ def encoder() -> Model:
     )
 
 
-def made(model: Model, seed: int = 0, like: Samples | None = None, **shapes: object) -> Samples:
+def made(model: Model, seed: int = 0, like: Shapes | None = None, **shapes: object) -> Samples:
     return made_up_samples(model, face(model), shapes, like, seed)  # type: ignore[arg-type]
 
 
@@ -81,5 +82,6 @@ def test_samples_to_evaluate_on_settle_the_shapes() -> None:
         "attention_mask": np.ones((4, 9), np.int64),
         "kind": np.ones(4, np.int64),
     }
-    like = open_samples(given, face(model).inputs)
+    first = next(iter(open_samples(given, face(model).inputs).feeds()))
+    like = {key: array.shape for key, array in first.items()}
     assert next(iter(made(model, like=like).feeds()))["ids"].shape == (1, 9)
