@@ -77,9 +77,10 @@ def build_integer(
         if key not in seen and key:
             seen.add(key)
             kind = "int8" + dialect.name.partition("-cpu")[2]
-            artifact = _artifact(kind, lowered, plan, build[runtime], dialect)
-            known = isinstance(artifact, Artifact)
-            built.append(replace(artifact, decided=model) if known else artifact)
+            made = _artifact(kind, lowered, plan, build[runtime], dialect)
+            if isinstance(made, Artifact):
+                made = replace(made, decided=model)
+            built.append(made)
     if runtime == "onnxruntime":
         built += _dynamic(model, grids, ignored, cpu_dialects(runtime)[0], share=_WORTH)
     return built

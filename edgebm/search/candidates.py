@@ -28,11 +28,12 @@ class Face:
 class Artifact:
     """One built model file set.
 
-    `kind` is "float", the name of an integer placement ("int8", "int8+attention",
-    "int8-dynamic", "int8-cells": that with GRU and RNN layers written out as such products,
-    "int8-reset-before": a GRU turned into the form with an INT8 kernel), or of a way to keep weights as integers ("w8", "w4": multiplied in float;
-    "w4-packed" on ONNX Runtime and "w4-rounded" on OpenVINO: what they are multiplied with is
-    rounded to 8 bits, block by block, at each call).
+    `kind` is "float", the name of an integer placement ("int8", "int8+attention";
+    "int8-reset-before" where GRUs were turned into the form with an INT8 kernel), of products
+    that take their range at each call ("int8-dynamic"; "int8-cells" where GRU and RNN layers
+    were written out as such products), or of a way to keep weights as integers ("w8", "w4":
+    multiplied in float; "w4-packed" on ONNX Runtime and "w4-rounded" on OpenVINO: what they are
+    multiplied with is rounded to 8 bits, block by block, at each call).
     `integer_nodes` are the source nodes that were lowered to integers, and `reasons` says of
     each other computing node why it was not. `lowered` is the graph the files were built from.
     `weight_bits` has the bits of nodes whose weights alone are integers. `settings` are options

@@ -114,8 +114,8 @@ class Repair:
         sensitivity, errors = self.errors(base.candidate.artifact)
         timed = base.candidate if floats is not None else None
         decided = base.candidate.artifact.source
-        times = [self.times_us(each, decided) for each in (floats, timed)]
-        return sensitivity, Repaired(base, errors, *times)
+        float_us, int8_us = (self.times_us(each, decided) for each in (floats, timed))
+        return sensitivity, Repaired(base, errors, float_us, int8_us)
 
     def explain(self, found: Repaired, choice: Choice) -> dict[str, Any]:
         """The `analysis` of a report for `found.base`; see `search/analysis.py`."""

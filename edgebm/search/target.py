@@ -8,7 +8,6 @@ from dataclasses import replace
 from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
-from edgebm.ir.model import Model
 from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
 from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser
