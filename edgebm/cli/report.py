@@ -114,7 +114,12 @@ def _check_pair(limits: GateLimits, out: Path | None, *, show: bool) -> None:
 def _write_report(bundle: Path, page: Path, *, force: bool, as_json: bool) -> None:
     from edgebm.report.html import render_html
     from edgebm.report.layer_table import TOP, print_analysis
-    from edgebm.report.table import print_candidates, print_summary, stdout_console
+    from edgebm.report.table import (
+        print_candidates,
+        print_cells,
+        print_summary,
+        stdout_console,
+    )
 
     report = read_report(bundle)
     write_file(page, render_html(report).encode(), force=force)
@@ -124,6 +129,7 @@ def _write_report(bundle: Path, page: Path, *, force: bool, as_json: bool) -> No
     console = stdout_console()
     print_summary(report, console)
     print_candidates(report, console)
+    print_cells(report, console)
     if report.get("analysis"):
         print_analysis(report["analysis"], TOP, console)
     click.echo(page)

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgebm.exec.collect import FloatRunner
+from edgebm.exec.rounded_cells import with_rounded_cells
 from edgebm.ir.model import Model
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -63,7 +64,8 @@ def layer_sqnr_db(
     Returns:
         For each name 10 log10(sum x^2 / sum (x - y)^2) over all samples; infinity for equal.
     """
-    plain, rounded = FloatRunner(original, values), FloatRunner(lowered, values, plain=True)
+    simulated = with_rounded_cells(lowered)
+    plain, rounded = FloatRunner(original, values), FloatRunner(simulated, values, plain=True)
     found = Sqnr(values)
     for feeds in samples:
         found.add(plain.run(feeds), rounded.run(feeds))

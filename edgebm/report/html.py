@@ -25,6 +25,7 @@ from edgebm.report.blame import (
     weight_text,
 )
 from edgebm.report.blame_figures import MAX_RANKED, ranking_svg
+from edgebm.report.cells import cell_rows, peers
 from edgebm.report.change_figures import MAX_CLASSES, classes_svg, repair_svg
 from edgebm.report.classes import class_rows, class_sentences
 from edgebm.report.comparison import sameness
@@ -68,12 +69,14 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         **first,
         **_explained(report),
+        cells=cell_rows(report),
         further=further,
         metric_name=str(report["metric"]["name"]),
         floor=floor_text(report),
         candidates_svg=_trusted(candidates_svg(report)),
         layers_svg=_trusted(layers_svg(report)),
         max_layers=MAX_LAYERS,
+        peers=peers(report),
         longest=max((step["seconds"] for step in report["steps"]), default=0.0) or 1.0,
         recipe=_recipe_text(report),
     )

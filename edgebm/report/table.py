@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edgebm.report.cells import cell_rows, peers
 from edgebm.report.classes import class_sentences
 from edgebm.report.rows import (
     Report,
@@ -75,6 +76,24 @@ def _print_candidates(report: Report, console: Console) -> None:
             Text(str(candidate["why"])),
         )
     console.print(table)
+
+
+def print_cells(report: Report, console: Console) -> None:
+    """What each recurrent layer runs in, read back from the runtime, and what peers would do."""
+    for each in per_target(report):
+        rows = cell_rows(each)
+        if not rows:
+            continue
+        title = Text(f"recurrent layers on {each['target']}", style="bold")
+        table = _table(title, ("layer", "op", "units", "runs in", "why"))
+        for row in rows:
+            ran = Text(row.runs_in, style="default" if row.kept else "red")
+            table.add_row(Text(row.name), Text(row.kind), Text(row.size), ran, Text(row.why))
+        console.print(table)
+    for group in peers(report):
+        console.print(Text(f"other tools, with {', '.join(group.names)}:"), soft_wrap=True)
+        for sentence in group.sentences:
+            console.print(Text(f"- {sentence}"), soft_wrap=True)
 
 
 def print_comparison(

@@ -8,6 +8,7 @@ from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
 from edgebm.backends.qdq import lower
 from edgebm.exec.compare import layer_sqnr_db
+from edgebm.exec.rounded_cells import with_rounded_cells
 from edgebm.ir.annotate import has_ranges
 from edgebm.ir.model import Model
 from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
@@ -63,7 +64,7 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
     artifact = candidate.artifact
     if not target.missing() or artifact.weight_bits or artifact.kind in {"float", *AT_RUN_TIME}:
         return candidate
-    files = onnxruntime_backend.build_plain(artifact.lowered)
+    files = onnxruntime_backend.build_plain(with_rounded_cells(artifact.lowered))
     simulated = Artifact("onnxruntime", artifact.kind, files, artifact.lowered)
     return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
 

@@ -15,6 +15,7 @@ from edgebm.data.classes import class_changes
 from edgebm.data.significance import mcnemar
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.runtime.cpu import cpu_features, cpu_name, usable_threads
+from edgebm.search.cells import cell_dicts
 from edgebm.search.choose import Choice, Outcome
 from edgebm.search.found import Found
 from edgebm.search.job import Job
@@ -173,6 +174,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
             for o in choice.outcomes
         ],
         "layers": _layer_dicts(found),
+        "cells": cell_dicts(found),
         "analysis": None if found.analysis is None else dict(found.analysis),
         "classes": _classes(choice),
         "significance": _significance(choice),

@@ -1,0 +1,41 @@
+"""The recurrent layers of what was chosen: what each was meant to run in, and what it runs in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgebm.ir.edit import const
+from edgebm.ir.recurrent import cell_of
+from edgebm.ir.traits import RECURRENT
+from edgebm.search.found import Found
+
+
+def cell_dicts(found: Found) -> list[dict[str, Any]]:
+    """One entry of the report for each recurrent layer with constant weights.
+
+    `meant` is "int8" or "float", `ran` the precision read back from the runtime: None where it
+    was not asked, as for another processor than this one.
+    """
+    chosen = found.choice.chosen.candidate
+    artifact, ran = chosen.artifact, found.cells.get(chosen.id, {})
+    rows = []
+    for node in artifact.lowered.nodes(*RECURRENT):
+        cell, label = cell_of(node), node.name or "?"
+        if cell is None:
+            continue
+        initial = cell.initial_h
+        rows.append(
+            {
+                "name": label,
+                "op": cell.op,
+                "inputs": cell.inputs,
+                "hidden": cell.hidden,
+                "direction": cell.direction,
+                "resets_after": cell.resets_after,
+                "constant_state": initial is None or const(initial) is not None,
+                "meant": "int8" if label in artifact.integer_nodes else "float",
+                "ran": ran.get(label),
+                "why": artifact.reasons.get(label, ""),
+            }
+        )
+    return rows
