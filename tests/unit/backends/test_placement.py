@@ -283,20 +283,47 @@ def test_other_float_types_say_that_they_stay(dialect: Dialect) -> None:
     assert plan.reasons == {"a": why, "b": why}
 
 
-@each_engine
-def test_recurrent_layers_say_that_they_run_in_float(dialect: Dialect) -> None:
-    for op in ("LSTM", "GRU", "RNN"):
-        assert dialect.why_not(op) == f"{op} runs in float on {dialect.runtime}"
-        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
-        model = random_model(
-            "g (float[5,1,4] x) => (float[5,1,1,3] y)"
-            f" {{ [rnn] y = {op}<hidden_size=3>(x, w, r) }}",
-            w=(1, gates * 3, 4),
-            r=(1, gates * 3, 3),
-        )
-        plan = planned(model, dialect)
-        assert names(plan) == set()
-        assert plan.reasons == {"rnn": f"{op} runs in float on {dialect.runtime}"}
+def cell(op: str, attributes: str = "") -> Model:
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    return random_model(
+        f"g (float[5,1,4] x) => (float[5,1,1,3] y) {{ [rnn] y = {op}<hidden_size=3{attributes}>"
+        "(x, w, r) }",
+        w=(1, gates * 3, 4),
+        r=(1, gates * 3, 3),
+    )
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_say_that_they_run_in_float(op: str) -> None:
+    plan = planned(cell(op), ONNXRUNTIME_CPU)
+    assert plan.integer_nodes == ()
+    assert plan.reasons == {"rnn": f"{op} runs in float on onnxruntime"}
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_openvino_has_integers_inside_of_cells(op: str) -> None:
+    plan = planned(cell(op), OPENVINO_CPU)
+    assert plan.integer_nodes == ("rnn",)
+    assert plan.points == plan.reasons == {}
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "why"),
+    [
+        ("RNN", "", "RNN runs in float on openvino"),
+        ("GRU", ", linear_before_reset=1", "only where the reset gate comes before the product"),
+        ("LSTM", ", clip=1.0", "nothing clipped"),
+    ],
+)
+def test_openvino_has_none_for_other_forms(op: str, attributes: str, why: str) -> None:
+    plan = planned(cell(op, attributes), OPENVINO_CPU)
+    assert plan.integer_nodes == ()
+    assert why in plan.reasons["rnn"]
+
+
+def test_a_cell_without_a_decision_stays_float() -> None:
+    plan = place(cell("LSTM"), OPENVINO_CPU, nothing, decided=True)
+    assert plan.reasons == {"rnn": "its integers were not laid out"}
 
 
 @each_engine

@@ -23,6 +23,7 @@ from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.passes.quantize_activations import QuantizeActivations
+from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
@@ -37,6 +38,7 @@ BOUNDS = {
     SmoothActivations: 1e-5,
     QuantizeWeights: 0.0,
     QuantizeActivations: 0.0,
+    QuantizeRecurrent: 0.0,
     QuantizeWeightsOnly: 0.0,
     ChooseRanges: 0.0,
     CorrectBias: 0.0,
@@ -120,6 +122,17 @@ GRAPHS = {
         }""",
         {"w": (1, 9, 4), "r": (1, 9, 3), "b": (1, 18), "wz": (3, 5)},
     ),
+    "long memory": (
+        """g (float[5,1,4] x) => (float[5,1,1,3] y, float[1,1,3] c) {
+          y1, h1, c1 = LSTM<hidden_size=3>(x, w, r, b)
+          s = Squeeze(y1, one)
+          y, h, c = LSTM<hidden_size=3>(s, w2, r2, b2)
+        }""",
+        {
+            "w": (1, 12, 4), "r": (1, 12, 3), "b": (1, 24),
+            "w2": (1, 12, 3), "r2": (1, 12, 3), "b2": (1, 24),
+        },
+    ),
 }  # fmt: skip
 
 
@@ -130,6 +143,8 @@ def model_of(label: str) -> Model:
             "=> (float[5,1,1,3] y, float[1,5] z) {",
             "=> (float[5,1,1,3] y, float[1,5] z) <int64[1] zero = {0}> {",
         )
+    if "one)" in text:
+        text = text.replace("float[1,1,3] c) {", "float[1,1,3] c) <int64[1] one = {1}> {")
     return random_model(text, **shapes)
 
 

@@ -73,16 +73,6 @@ def test_other_widths_are_refused(bits: int) -> None:
 @pytest.mark.parametrize(
     ("text", "shapes", "reason"),
     [
-        (
-            "(float[5,1,4] x) => (float[5,1,1,3] y) { y, h = GRU<hidden_size=3>(x, w, r) }",
-            {"w": (1, 9, 4), "r": (1, 9, 3)},
-            "GRU runs in float",
-        ),
-        (
-            "(float[5,1,4] x) => (float[5,1,1,3] y) { y, h, c = LSTM<hidden_size=3>(x, w, r) }",
-            {"w": (1, 12, 4), "r": (1, 12, 3)},
-            "LSTM runs in float",
-        ),
         ("(float[2,6] x) => (float[2] y) { y = MatMul(x, w) }", {"w": (6,)}, "a vector"),
         (
             "(int64[3] x) => (float[3,8] y) { y = Gather(w, x) }",
@@ -98,6 +88,19 @@ def test_every_reason_to_leave_it(
     after = decided(random_model(f"g {text}", **shapes), ctx=ctx)
     assert [reason in skip.reason for skip in ctx.skips] == [True]
     assert annotated(after) == frozenset()
+
+
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_both_weights_of_a_cell_get_a_scale_for_each_row(op: str, gates: int) -> None:
+    model = random_model(
+        f"g (float[5,1,4] x) => (float[5,1,1,3] y) {{ y = {op}<hidden_size=3>(x, w, r) }}",
+        w=(1, gates * 3, 4),
+        r=(1, gates * 3, 3),
+    )
+    after = decided(model)
+    for name in ("w", "r"):
+        params = params_of(after, name)
+        assert (params.axis, params.scale.shape) == (1, (gates * 3,))
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("float16", np.float16), ("double", np.float64)])
