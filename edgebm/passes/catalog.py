@@ -15,9 +15,11 @@ from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.split_directions import SplitDirections
 
 AnyStep = Annotated[
-    FoldBatchNorm
+    SplitDirections
+    | FoldBatchNorm
     | EqualizeChannels
     | SmoothActivations
     | QuantizeWeights

@@ -25,12 +25,14 @@ from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
 # nothing; folding, equalizing and smoothing multiply weights in float32 (24 bits, a few hundred
 # terms). Gptq and CorrectBias change the function on purpose, but only where something was decided
 # before; what they do then is in their own tests.
 BOUNDS = {
+    SplitDirections: 1e-6,
     FoldBatchNorm: 1e-5,
     EqualizeChannels: 1e-5,
     SmoothActivations: 1e-5,
@@ -115,6 +117,12 @@ GRAPHS = {
           z = MatMul(u, wz)
         }""",
         {"w": (1, 9, 4), "r": (1, 9, 3), "b": (1, 18), "wz": (3, 5)},
+    ),
+    "bidirectional": (
+        """g (float[5,1,4] x, float[2,1,3] h) => (float[5,2,1,3] y, float[2,1,3] c) {
+          y, k, c = LSTM<hidden_size=3, direction="bidirectional">(x, w, r, b, , h)
+        }""",
+        {"w": (2, 12, 4), "r": (2, 12, 3), "b": (2, 24)},
     ),
 }  # fmt: skip
 
