@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgebm.ir.edit import Array, input_at, inputs, remove_dead, replace_uses, sole_user
+from edgebm.ir.edit import Array, const, input_at, inputs, remove_dead, replace_uses, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import INITIAL_C, INITIAL_H
 from edgebm.ir.rewrite import known, put, rank
@@ -19,6 +19,7 @@ _MOVES = frozenset(
 )  # fmt: skip
 _SUMS = ("Identity", "Add")
 _MAX_STEPS = 16
+_FAR = 2**31 - 1  # past every axis: sizes are of 32 bits in what exporters write
 
 
 def simplify(model: Model) -> int:
@@ -27,7 +28,8 @@ def simplify(model: Model) -> int:
     - `CastLike` becomes `Cast`; a cast to the dtype the value has already becomes `Identity`
     - an initial state of zeros is left out: zero is the default
     - Reshape to 3d, Transpose, Reshape back becomes one Transpose of the last two axes
-    - `Sum` of two values becomes `Add`, of one `Identity`; so does a `Concat` of one
+    - `Sum` of two values becomes `Add`, of one `Identity`; so does a `Concat` of one,
+      and a `Slice` of whole axes
     - an `Expand` to the shape the value has already becomes `Identity`
     """
     changed = 0
@@ -37,9 +39,10 @@ def simplify(model: Model) -> int:
         elif node.op_type == "Sum" and len(node.inputs) <= len(_SUMS):
             node.op_type = _SUMS[len(node.inputs) - 1]
             changed += 1
-        elif node.op_type == "Concat" and len(node.inputs) == 1:
+        elif _is_nothing(node):
             node.op_type = "Identity"
             node.attributes.clear()
+            node.resize_inputs(1)
             changed += 1
         elif node.op_type in RECURRENT:
             changed += _drop_zero_states(node)
@@ -48,6 +51,17 @@ def simplify(model: Model) -> int:
     if changed:
         remove_dead(model.graph.graph)
     return changed
+
+
+def _is_nothing(node: ir.Node) -> bool:
+    """A Concat of one value, or a Slice of whole axes (`x[:, t]` is one, and a Gather)."""
+    if node.op_type != "Slice":
+        return node.op_type == "Concat" and len(node.inputs) == 1
+    starts, ends, _, steps = (const(input_at(node, index)) for index in range(1, 5))
+    if starts is None or ends is None:
+        return False
+    forward = input_at(node, 4) is None or (steps is not None and (steps == 1).all())
+    return forward and not starts.any() and bool((ends >= _FAR).all())
 
 
 def _cast(node: ir.Node) -> bool:
