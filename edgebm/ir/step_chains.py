@@ -18,6 +18,7 @@ from edgebm.ir.steps import Step, step_at
 _RTOL, _ATOL = 1e-5, 1e-6
 # Its own tanh and the next step's product with the forget gate.
 _READERS_OF_C = 2
+_MOVES = frozenset({"Concat", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,5 +250,6 @@ def _is_state(model: Model, chain: Chain) -> bool:
     """
     h, out = chain.weights.h, chain.steps[0].out
     graph = model.graph.graph
-    reached = {out} | {o for usage in out.uses() for o in usage.node.outputs}
+    moved = [usage.node for usage in out.uses() if usage.node.op_type in _MOVES]
+    reached = {out} | {value for node in moved for value in node.outputs}
     return h.value in set(graph.inputs) and any(value in reached for value in graph.outputs)

@@ -14,11 +14,13 @@ from edgebm.passes.gptq import Gptq
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
+from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.passes.split_directions import SplitDirections
 
 AnyStep = Annotated[
-    SplitDirections
+    RecognizeCells
+    | SplitDirections
     | FoldBatchNorm
     | EqualizeChannels
     | SmoothActivations
