@@ -8,71 +8,27 @@ computes, not from the order of its nodes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from edgebm.ir.affine import (
+    NO_GATES,
+    Expression,
+    Form,
+    Gate,
+    NotAffine,
+    added,
+    pruned,
+    summed,
+    times,
+)
 from edgebm.ir.edit import Array, const, input_at
 from edgebm.ir.parts import Part, joined, step_back, whole
 from edgebm.ir.simplify import is_zeros
 
 GATES = ("Sigmoid", "Tanh", "Relu")
-_MOST_TERMS = 8
-_MOST_GATES = 3
 _DEEPEST = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A nonlinear function of some channels of a value."""
-
-    op: str
-    part: Part
-
-
-@dataclass(slots=True)
-class Form:
-    """An affine map to K channels: the sum of `products`, `direct` and `bias`.
-
-    `products` are part @ [I, K], `direct` part * [K]; `bias` is [K].
-    """
-
-    bias: Array
-    products: dict[Part, Array] = field(default_factory=dict)
-    direct: dict[Part, Array] = field(default_factory=dict)
-
-    @property
-    def is_constant(self) -> bool:
-        return not self.products and not self.direct
-
-    def scaled(self, factor: Array | np.float32) -> Form:
-        """Each output channel times its factor; [K] or one number."""
-        return Form(
-            self.bias * factor,
-            {part: matrix * factor for part, matrix in self.products.items()},
-            {part: row * factor for part, row in self.direct.items()},
-        )
-
-    def plus(self, other: Form) -> Form:
-        return Form(
-            self.bias + other.bias,
-            _summed(self.products, other.products),
-            _summed(self.direct, other.direct),
-        )
-
-
-Gates = frozenset[Gate]
-Expression = dict[Gates, Form]
-NO_GATES: Gates = frozenset()
-
-
-def _summed(a: dict[Part, Array], b: dict[Part, Array]) -> dict[Part, Array]:
-    return a | {part: a[part] + array if part in a else array for part, array in b.items()}
-
-
-class NotAffine(Exception):
-    """The value is no sum of gates times affine maps: it stays a value of its own."""
 
 
 class Reader:
@@ -115,7 +71,7 @@ class Reader:
         array = const(part.value)
         if array is not None:
             row = _row(array, part)
-            return self._itself(part) if row is None else _pruned({NO_GATES: Form(row)})
+            return self._itself(part) if row is None else pruned({NO_GATES: Form(row)})
         if is_zeros(part.value):
             return {}
         node = part.value.producer()
@@ -125,7 +81,7 @@ class Reader:
             return self._itself(part)
         self._depth += 1
         try:
-            return _pruned(self._computed(node, part))
+            return pruned(self._computed(node, part))
         except NotAffine:
             return self._itself(part)
         finally:
@@ -142,11 +98,11 @@ class Reader:
         if node.op_type in ("Add", "Sub"):
             sign = 1.0 if node.op_type == "Add" else -1.0
             left, right = (self.read(_same(node, index, part)) for index in (0, 1))
-            return _added(left, right, np.float32(sign))
+            return added(left, right, np.float32(sign))
         if node.op_type == "Mul":
-            return _times(*(self.read(_same(node, index, part)) for index in (0, 1)))
+            return times(*(self.read(_same(node, index, part)) for index in (0, 1)))
         if node.op_type == "Neg":
-            return _added({}, self.read(_same(node, 0, part)), np.float32(-1))
+            return added({}, self.read(_same(node, 0, part)), np.float32(-1))
         if node.op_type == "MatMul":
             return {NO_GATES: self._product(node, part, const(node.inputs[1]))}
         if node.op_type == "Gemm":
@@ -163,7 +119,7 @@ class Reader:
         product = self._product(node, part, weight)
         found: Expression = {NO_GATES: product if alpha == 1 else product.scaled(alpha)}
         if input_at(node, 2) is not None:
-            found = _added(found, self.read(_same(node, 2, part)), beta)
+            found = added(found, self.read(_same(node, 2, part)), beta)
         return found
 
     def _product(self, node: ir.Node, part: Part, weight: Array | None) -> Form:
@@ -176,7 +132,7 @@ class Reader:
         given = Part(given.value, given.lo, given.hi, part.at)
         for start, piece in self._pieces(given):
             rows = weight[start : start + piece.width, part.lo : part.hi]
-            form.products = _summed(form.products, {piece: rows})
+            form.products = summed(form.products, {piece: rows})
         return form
 
     def _pieces(self, part: Part) -> Iterator[tuple[int, Part]]:
@@ -232,44 +188,3 @@ def _row(array: Array, part: Part) -> Array | None:
         return None
     rows = array.reshape(-1, array.shape[-1])[:, part.lo : part.hi]
     return rows[0] if len(rows) and (rows == rows[0]).all() else None
-
-
-def _added(a: Expression, b: Expression, sign: np.float32) -> Expression:
-    found = dict(a)
-    for gates, form in b.items():
-        term = form if sign == 1 else form.scaled(sign)
-        found[gates] = found[gates].plus(term) if gates in found else term
-    return found
-
-
-def _times(a: Expression, b: Expression) -> Expression:
-    found: Expression = {}
-    for left, f in a.items():
-        for right, g in b.items():
-            if left & right or len(left | right) > _MOST_GATES:
-                raise NotAffine
-            if f.is_constant:
-                term = g.scaled(f.bias)
-            elif g.is_constant:
-                term = f.scaled(g.bias)
-            else:
-                raise NotAffine
-            found = _added(found, {left | right: term}, np.float32(1))
-    return found
-
-
-def _pruned(found: Expression) -> Expression:
-    """Without terms that are zero.
-
-    Raises:
-        NotAffine: too many terms to be a cell.
-    """
-    kept: Expression = {}
-    for gates, form in found.items():
-        direct = {part: row for part, row in form.direct.items() if row.any()}
-        products = {part: m for part, m in form.products.items() if m.any()}
-        if direct or products or form.bias.any():
-            kept[gates] = Form(form.bias, products, direct)
-    if len(kept) > _MOST_TERMS:
-        raise NotAffine
-    return kept

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.expressions import NO_GATES, Expression, Form, Gate, Reader
+from edgebm.ir.affine import NO_GATES, Expression, Form, Gate
+from edgebm.ir.expressions import Reader
 from edgebm.ir.parts import Part, whole
 
 _LAST = {"LSTM": ("Mul",), "GRU": ("Add", "Sub"), "RNN": ("Tanh", "Relu")}

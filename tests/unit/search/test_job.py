@@ -91,8 +91,12 @@ def test_int8_without_samples_leaves_out_what_needs_some_and_says_so() -> None:
     assert prepared.made_up
     kinds = [step.kind for step in prepared.steps]
     assert kinds == [
-        "recognize_cells", "split_directions", "fold_batchnorm", "quantize_weights", "correct_bias",
-    ]  # fmt: skip
+        "recognize_cells",
+        "split_directions",
+        "fold_batchnorm",
+        "quantize_weights",
+        "correct_bias",
+    ]
     assert [(skip.step, skip.reason) for skip in prepared.left_out] == [
         ("equalize_channels", "it needs samples (-d)"),
         ("smooth_activations", "it needs samples (-d)"),
