@@ -10,6 +10,7 @@ import ast
 import contextlib
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from edgebm.errors import ModelError
+from edgebm.importers.torch_recurrent import finish, free_steps, translations
 from edgebm.ir.model import Model
 from edgebm.ir.opset import INTERNAL_OPSET
 
@@ -83,7 +85,7 @@ def _export(
 ) -> Model:
     label = f"torch {type(source).__name__}"
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), free_steps():
             program = torch.onnx.export(
                 source,
                 args,
@@ -92,6 +94,7 @@ def _export(
                 optimize=False,
                 opset_version=INTERNAL_OPSET,
                 dynamic_shapes=dynamic_shapes,
+                custom_translation_table=translations(),
                 verbose=False,
             )
     except Exception as cause:
@@ -99,12 +102,26 @@ def _export(
         first = str(root).strip().partition("\n")[0]
         raise ModelError(
             f"torch {torch.__version__} cannot export {label}: {type(root).__name__}: {first}",
-            hint="check that torch.export.export(module, example_inputs) works on its own",
+            hint=_way_out(root),
         ) from cause
     assert program is not None
     graph = program.model
+    finish(graph)
     _name_nodes(graph)
     return Model(graph, label)
+
+
+def _way_out(error: BaseException) -> str:
+    """What to do about a module that torch cannot export."""
+    packed = torch.nn.utils.rnn.PackedSequence
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(isinstance(found, packed) for frame in frames for found in frame.f_locals.values()):
+        return (
+            "packed sequences have sizes that depend on the data: write the file with "
+            "torch.onnx.export(module, args, path, dynamo=False, opset_version=17), which keeps "
+            "the lengths as an input of the LSTM, and give that; or leave the packing out"
+        )
+    return "check that torch.export.export(module, example_inputs) works on its own"
 
 
 def _name_nodes(model: Any) -> None:

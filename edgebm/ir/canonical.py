@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import onnx_ir as ir
 
 from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
 from edgebm.ir.check import MAX_NODES, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
+from edgebm.ir.constant_fill import write_constant_fill
 from edgebm.ir.fold import fold_constants
 from edgebm.ir.functions import inline_functions, write_out_newer_ops
 from edgebm.ir.model import Model
@@ -16,6 +20,8 @@ from edgebm.ir.opset import (
     settle_conversion,
     to_internal_opset,
 )
+from edgebm.ir.recurrent_forms import plain_recurrent
+from edgebm.ir.sequences import split_sequences
 from edgebm.ir.shapes import infer_shapes
 from edgebm.ir.simplify import simplify
 
@@ -23,6 +29,13 @@ __all__ = ["INTERNAL_OPSET", "canonicalize"]
 
 IR_VERSION = 10
 _MAX_ROUNDS = 12
+_STEPS: tuple[Callable[[Model], int], ...] = (
+    partial(fold_constants, opset=INTERNAL_OPSET),
+    split_sequences,
+    simplify,
+    plain_recurrent,
+    clean_up,
+)
 
 
 def canonicalize(model: Model) -> Model:
@@ -31,6 +44,8 @@ def canonicalize(model: Model) -> Model:
     - opset `INTERNAL_OPSET` of the standard operators only; functions inlined
     - constants are initializers and no graph inputs; what depends on no input is folded, an
       `If` with a constant condition included
+    - LSTM, GRU and RNN nodes are time-major, without states of zeros and lengths that say nothing
+    - lists of pieces are splits
     - identities, inference-mode dropouts and unused nodes are gone
     - nodes and values have unique names; dtypes are known, shapes as far as inference goes
 
@@ -53,6 +68,7 @@ def canonicalize(model: Model) -> Model:
 
 
 def _canonical(work: Model) -> Model:
+    write_constant_fill(work)
     check_source(work)
     _lift_weights(work.graph.graph)
     face = _names(work.graph.graph)
@@ -66,7 +82,7 @@ def _canonical(work: Model) -> Model:
     for _ in range(_MAX_ROUNDS):
         fix_names(work)
         infer_shapes(work)
-        if not fold_constants(work, INTERNAL_OPSET) + simplify(work) + clean_up(work):
+        if not sum(step(work) for step in _STEPS):
             break
     settle_conversion(work)
     _forget(work.graph)

@@ -14,6 +14,9 @@ from edgebm.ir.traits import RECURRENT
 
 # Rows of W, R and B are stacked gate by gate, in the order of the ONNX standard.
 GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "i"}
+# Sigmoid for gates, tanh for what is squashed: Hochreiter & Schmidhuber 1997 with forget gates,
+# Cho et al. 2014, Elman 1990.
+STANDARD = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 Y, Y_H, Y_C = range(3)
 
@@ -87,13 +90,11 @@ class Cell:
     def is_standard(self) -> bool:
         """Whether gates and output have their usual functions and nothing is clipped or extra.
 
-        The usual ones are those of Hochreiter & Schmidhuber 1997 with forget gates, and of
-        Cho et al. 2014: sigmoid for gates, tanh for what is squashed (tanh for an RNN).
+        The usual ones are those of `STANDARD`.
         """
         attributes = self.node.attributes
-        usual = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
-        named = attributes.get_strings("activations", usual[self.op] * self.directions)
-        wanted = [name.lower() for name in usual[self.op] * self.directions]
+        wanted = STANDARD[self.op] * self.directions
+        named = attributes.get_strings("activations", wanted)
         return (
             [name.lower() for name in named] == wanted
             and not {"clip", "activation_alpha", "activation_beta"} & set(attributes)

@@ -85,20 +85,22 @@ def swap_output(
     op_type: str,
     extra: Sequence[ir.Value],
     attributes: dict[str, Any] | None = None,
+    *,
+    index: int = 0,
 ) -> ir.Node:
-    """Put a new node behind `node` that takes over its output and readers.
+    """Put a new node behind `node` that takes over output `index` and its readers.
 
     `extra` are further inputs of the new node.
     """
     assert node.graph is not None
-    out = node.outputs[0]
+    out = node.outputs[index]
     after = ir.node(op_type, [], attributes)
     fresh = after.outputs[0]
     fresh.type, fresh.shape = out.type, out.shape
     ir.convenience.replace_all_uses_with(out, fresh, replace_graph_outputs=True)
     after.resize_inputs(1 + len(extra))
-    for index, value in enumerate([out, *extra]):
-        after.replace_input_with(index, value)
+    for place, value in enumerate([out, *extra]):
+        after.replace_input_with(place, value)
     fresh.name, out.name = out.name, None
     out.shape = None
     node.graph.insert_after(node, after)

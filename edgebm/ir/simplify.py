@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, input_at, remove_dead, replace_uses, sole_user
+from edgebm.ir.edit import Array, const, input_at, inputs, remove_dead, replace_uses, sole_user
 from edgebm.ir.model import Model
-from edgebm.ir.rewrite import put, rank
+from edgebm.ir.recurrent import INITIAL_C, INITIAL_H
+from edgebm.ir.rewrite import known, put, rank
+from edgebm.ir.traits import RECURRENT
 
-_RECURRENT = ("LSTM", "GRU", "RNN")
-# Ops whose output is all zeros if their first input is.
-_KEEP_ZEROS = frozenset(
-    {"Expand", "Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast", "Tile"}
-)
+# Ops whose output has no other numbers than their first input.
+_MOVES = frozenset(
+    {
+        "Expand", "Slice", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast",
+        "Tile", "Split", "Gather",
+    }
+)  # fmt: skip
 _SUMS = ("Identity", "Add")
 _MAX_STEPS = 16
+_FAR = 2**31 - 1  # past every axis: sizes are of 32 bits in what exporters write
 
 
 def simplify(model: Model) -> int:
@@ -23,7 +28,8 @@ def simplify(model: Model) -> int:
     - `CastLike` becomes `Cast`; a cast to the dtype the value has already becomes `Identity`
     - an initial state of zeros is left out: zero is the default
     - Reshape to 3d, Transpose, Reshape back becomes one Transpose of the last two axes
-    - `Sum` of two values becomes `Add`, of one `Identity`
+    - `Sum` of two values becomes `Add`, of one `Identity`; so does a `Concat` of one,
+      and a `Slice` of whole axes
     - an `Expand` to the shape the value has already becomes `Identity`
     """
     changed = 0
@@ -33,13 +39,29 @@ def simplify(model: Model) -> int:
         elif node.op_type == "Sum" and len(node.inputs) <= len(_SUMS):
             node.op_type = _SUMS[len(node.inputs) - 1]
             changed += 1
-        elif node.op_type in _RECURRENT:
+        elif _is_nothing(node):
+            node.op_type = "Identity"
+            node.attributes.clear()
+            node.resize_inputs(1)
+            changed += 1
+        elif node.op_type in RECURRENT:
             changed += _drop_zero_states(node)
         elif node.op_type == "Reshape":
             changed += _split_transpose(model.graph.graph, node)
     if changed:
         remove_dead(model.graph.graph)
     return changed
+
+
+def _is_nothing(node: ir.Node) -> bool:
+    """A Concat of one value, or a Slice of whole axes (`x[:, t]` is one, and a Gather)."""
+    if node.op_type != "Slice":
+        return node.op_type == "Concat" and len(node.inputs) == 1
+    starts, ends, _, steps = (const(input_at(node, index)) for index in range(1, 5))
+    if starts is None or ends is None:
+        return False
+    forward = input_at(node, 4) is None or (steps is not None and (steps == 1).all())
+    return forward and not starts.any() and bool((ends >= _FAR).all())
 
 
 def _cast(node: ir.Node) -> bool:
@@ -64,26 +86,45 @@ def _cast(node: ir.Node) -> bool:
 
 def _drop_zero_states(node: ir.Node) -> bool:
     changed = False
-    for index in (5, 6):
+    for index in (INITIAL_H, INITIAL_C):
         value = input_at(node, index)
-        if value is not None and _is_zeros(value, _MAX_STEPS):
+        if value is not None and is_zeros(value):
             node.replace_input_with(index, None)
             changed = True
     return changed
 
 
-def _is_zeros(value: ir.Value, steps: int) -> bool:
-    array = const(value)
+def is_zeros(value: ir.Value) -> bool:
+    """Whether every element is zero, whatever the sizes."""
+    return spread(value) == 0
+
+
+def spread(value: ir.Value, steps: int = _MAX_STEPS) -> float | None:
+    """The one number that every element is, whatever the sizes; None if there is no such number.
+
+    Seen are constants, `ConstantOfShape`, and what moves, cuts or repeats them.
+    """
+    array = known(value)
     if array is not None:
-        return array.size > 0 and not array.any()
+        return _only(array)
     producer = value.producer()
     if producer is None or not steps or producer.domain:
-        return False
+        return None
     if producer.op_type == "ConstantOfShape":
         fill = producer.attributes.get("value")
-        return fill is None or not fill.as_tensor().numpy().any()
-    first = input_at(producer, 0)
-    return producer.op_type in _KEEP_ZEROS and first is not None and _is_zeros(first, steps - 1)
+        return 0.0 if fill is None else _only(fill.as_tensor().numpy())
+    parts = inputs(producer)
+    if producer.op_type == "Concat":
+        found = {spread(part, steps - 1) for part in parts}
+        return found.pop() if len(found) == 1 else None
+    if producer.op_type == "MatMul":  # weights are finite: `check.verify`
+        return 0.0 if spread(parts[0], steps - 1) == 0 and known(parts[1]) is not None else None
+    return spread(parts[0], steps - 1) if producer.op_type in _MOVES and parts else None
+
+
+def _only(array: Array) -> float | None:
+    same = array.size > 0 and array.dtype.kind in "fiu" and (array == array.flat[0]).all()
+    return float(array.flat[0]) if same else None
 
 
 def _split_transpose(graph: ir.Graph, last: ir.Node) -> bool:

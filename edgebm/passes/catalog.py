@@ -16,10 +16,14 @@ from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
+from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.split_directions import SplitDirections
 
 AnyStep = Annotated[
-    FoldBatchNorm
+    RecognizeCells
+    | SplitDirections
+    | FoldBatchNorm
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
 from edgebm.backends.qdq import lower
 from edgebm.ir.model import Model
-from edgebm.ir.recurrent import Cell, cell_of
+from edgebm.ir.recurrent import cell_of
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.driver import run_passes
@@ -52,8 +52,8 @@ class Decisions:
         steps = [step for step in self._job.steps if not isinstance(step, GruResetBefore)]
         return self._run(steps, self.context())
 
-    def turned(self) -> Model | None:
-        """The same with GRUs turned into the form that has an INT8 kernel.
+    def turned(self, decided: Model) -> Model | None:
+        """`decided`, what `passes` gave, with GRUs turned into the form that has an INT8 kernel.
 
         None where the recipe has no such step, no runtime of the target has the kernel, or no
         GRU was turned. It is a model of its own beside that of `passes`, since turned layers
@@ -66,14 +66,13 @@ class Decisions:
         kernels = {op for r in self._target.runtimes for op in cpu_dialects(r)[0].cells}
         if "GRU" not in kernels or not any(isinstance(step, GruResetBefore) for step in steps):
             return None
-        if not any(cell.resets_after for cell in _grus(self._job.model)):
+        if not _resetting_after(decided):
             return None
         context = replace(self.context(), skips=[])
-        decided = self._run(steps, context)
+        turned = self._run(steps, context)
         # The other steps have told of their skips already.
         self.skips += [s for s in context.skips if s.step == GruResetBefore.kind]
-        before, after = (sum(c.resets_after for c in _grus(m)) for m in (self._job.model, decided))
-        return decided if after < before else None
+        return turned if _resetting_after(turned) < _resetting_after(decided) else None
 
     def _run(self, steps: Sequence[AnyStep], context: Context) -> Model:
         decided, seconds = run_passes(self._job.model, steps, context)
@@ -108,5 +107,7 @@ class Decisions:
         return cpu_dialects(self._target.runtimes[0], self.grids(decided)[0])[0]
 
 
-def _grus(model: Model) -> Iterator[Cell]:
-    return (cell for node in model.nodes("GRU") if (cell := cell_of(node)) is not None)
+def _resetting_after(model: Model) -> int:
+    """How many GRUs have the form without an INT8 kernel."""
+    cells = map(cell_of, model.nodes("GRU"))
+    return sum(cell is not None and cell.resets_after for cell in cells)

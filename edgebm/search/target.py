@@ -87,7 +87,9 @@ class Search:
         mend = None
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.decisions.grids(decided))
-            turned = self.stages.run("turn GRU", self.decisions.turned, noted=False)
+            turned = self.stages.run(
+                "turn GRU", lambda: self.decisions.turned(decided), noted=False
+            )
             graphs = Graphs(decided, turned)
             self.stages.run("build", lambda: self._build(graphs, grids or [], floats))
             mend = self._mend()

@@ -26,13 +26,17 @@ from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
+from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
 # nothing; folding, equalizing and smoothing multiply weights in float32 (24 bits, a few hundred
 # terms). Gptq and CorrectBias change the function on purpose, but only where something was decided
 # before; what they do then is in their own tests.
 BOUNDS = {
+    RecognizeCells: 1e-5,
+    SplitDirections: 1e-6,
     FoldBatchNorm: 1e-5,
     EqualizeChannels: 1e-5,
     SmoothActivations: 1e-5,
@@ -132,6 +136,31 @@ GRAPHS = {
             "w": (1, 12, 4), "r": (1, 12, 3), "b": (1, 24),
             "w2": (1, 12, 3), "r2": (1, 12, 3), "b2": (1, 24),
         },
+    ),
+    "written out": (
+        """g (float[2,4] x, float[2,3] h) => (float[2,3] y) {
+          p = MatMul(x, w)
+          q = Gemm(h, r, b)
+          pz, pr, pn = Split<axis=1, num_outputs=3>(p)
+          qz, qr, qn = Split<axis=1, num_outputs=3>(q)
+          az = Add(pz, qz)
+          z = Sigmoid(az)
+          ar = Add(pr, qr)
+          s = Sigmoid(ar)
+          rn = Mul(s, qn)
+          an = Add(pn, rn)
+          n = Tanh(an)
+          d = Sub(h, n)
+          e = Mul(z, d)
+          y = Add(e, n)
+        }""",
+        {"w": (4, 9), "r": (3, 9), "b": (9,)},
+    ),
+    "bidirectional": (
+        """g (float[5,1,4] x, float[2,1,3] h) => (float[5,2,1,3] y, float[2,1,3] c) {
+          y, k, c = LSTM<hidden_size=3, direction="bidirectional">(x, w, r, b, , h)
+        }""",
+        {"w": (2, 12, 4), "r": (2, 12, 3), "b": (2, 24)},
     ),
 }  # fmt: skip
 

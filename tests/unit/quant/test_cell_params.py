@@ -38,7 +38,9 @@ def test_the_input_fills_the_grid_of_the_state() -> None:
     grid = params.data
     assert (int(grid.zero_point), float(grid.scale)) == (128, pytest.approx(0.75 / 128))
     ends = (np.stack([LOW, HIGH]) - params.offset) / params.stretch
-    np.testing.assert_allclose(ends[:, :4].T, [[-0.75 * 127 / 128, 0.75 * 127 / 128]] * 4, rtol=1e-5)
+    np.testing.assert_allclose(
+        ends[:, :4].T, [[-0.75 * 127 / 128, 0.75 * 127 / 128]] * 4, rtol=1e-5
+    )
     # A channel that never changes is taken out whole.
     np.testing.assert_array_equal(ends[:, 4], 0)
 

@@ -90,7 +90,13 @@ def test_int8_without_samples_leaves_out_what_needs_some_and_says_so() -> None:
     prepared = job()
     assert prepared.made_up
     kinds = [step.kind for step in prepared.steps]
-    assert kinds == ["fold_batchnorm", "quantize_weights", "correct_bias"]
+    assert kinds == [
+        "recognize_cells",
+        "split_directions",
+        "fold_batchnorm",
+        "quantize_weights",
+        "correct_bias",
+    ]
     assert [(skip.step, skip.reason) for skip in prepared.left_out] == [
         ("gru_reset_before", "it needs samples (-d)"),
         ("equalize_channels", "it needs samples (-d)"),
