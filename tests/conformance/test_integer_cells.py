@@ -84,7 +84,7 @@ def lowered_for_openvino(model: Model, calibration: Listed) -> Model:
 def compare(model: Model, *, static: bool = False) -> tuple[float, dict[str, str]]:
     """Relative error against ONNX Runtime's float, and what each cell ran in."""
     files = openvino_backend.build(lowered_for_openvino(model, draw(model, 24, seed=1)))
-    feeds: Feeds = draw(model, 1, seed=2)._feeds[0]  # noqa: SLF001 - tests' own class
+    feeds: Feeds = draw(model, 1, seed=2)._feeds[0]
     shapes = {name: value.shape for name, value in feeds.items()}
     config = EngineConfig(static_shapes=(shapes,) if static else ())
     sides = face(model)
@@ -107,7 +107,7 @@ def ran(cells: dict[str, str]) -> set[str]:
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 @pytest.mark.parametrize("steps", [1, 20])
 @pytest.mark.parametrize("state", [False, True], ids=["zero state", "state fed"])
-def test_cells_of_one_form_do_not_share_their_scales(op: str, steps: int, state: bool) -> None:  # noqa: FBT001
+def test_cells_of_one_form_do_not_share_their_scales(op: str, steps: int, state: bool) -> None:
     model = model_of(op, 3, steps=steps, state=state)
     error, cells = compare(model)
     assert set(cells) == {"cell0", "cell1", "cell2"}
@@ -119,7 +119,7 @@ def test_cells_of_one_form_do_not_share_their_scales(op: str, steps: int, state:
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 @pytest.mark.parametrize("static", [False, True])
-def test_a_free_batch_axis_keeps_the_kernel(op: str, static: bool) -> None:  # noqa: FBT001
+def test_a_free_batch_axis_keeps_the_kernel(op: str, static: bool) -> None:
     error, cells = compare(model_of(op, 2, batch="n"), static=static)
     assert ran(cells) == {"int8"}
     assert error < 0.1

@@ -30,14 +30,13 @@ def model_of(
     shape = {"y": f"float[7,{directions},1,6] y", ", h": f"float[{directions},1,6] h"}[outputs]
     given = ", float[1,1,6] h0" if state else ""
     more = ", , h0" if state else ""
-    model = random_model(
+    return random_model(
         f"g (float[7,1,4] x{given}) => ({shape}) <float s = {{{scale}}}> {{ z = Mul(x, s)\n"
         f"[rnn] {outputs} = {op}<hidden_size=6{attributes}>(z, w, r, b{more}) }}",
         w=(directions, rows, 4),
         r=(directions, rows, 6),
         b=(directions, 2 * rows),
     )
-    return model
 
 
 def decide(model: Model, ctx: Context | None = None) -> CellParams | None:

@@ -106,7 +106,8 @@ def test_int8_without_samples_leaves_out_what_needs_some_and_says_so() -> None:
     ]
     assert prepared.warnings == [
         "no samples were given with -d; left out: gru_reset_before, equalize_channels, "
-        "smooth_activations, quantize_recurrent, quantize_activations; speed and agreement with the float model are measured on made-up "
+        "smooth_activations, quantize_recurrent, quantize_activations; speed and agreement "
+        "with the float model are measured on made-up "
         "inputs"
     ]
 
