@@ -165,18 +165,27 @@ def test_evaluate_scores_a_bundle_and_a_model_alike(tmp_path: Path) -> None:
     assert scores[0]["samples"] == 20
 
 
-def test_a_recurrent_model_passes_in_float_and_says_so() -> None:
+def test_a_recurrent_model_is_tried_in_integers_and_reads_back_what_runs(tmp_path: Path) -> None:
     model = random_model(
-        "g (float[6,1,8] x) => (float[6,1,1,12] y) { y = LSTM<hidden_size=12>(x, w, r, b) }",
+        "g (float[6,1,8] x) => (float[6,1,1,12] y) { [rnn] y = LSTM<hidden_size=12>(x, w, r, b) }",
         w=(1, 48, 8),
         r=(1, 48, 12),
         b=(1, 96),
     )
-    rows = [{"x": RNG.normal(size=(6, 1, 8)).astype(np.float32)} for _ in range(4)]
-    result = edgebm.compress(model, data=rows, **QUICK)
-    assert result.report["after"]["precision"] in ("f32", "bf16")
-    assert any("LSTM runs in float" in skip["reason"] for skip in result.report["skips"])
-    assert [layer["op"] for layer in result.report["layers"]] == ["LSTM"]
+    rows = [{"x": RNG.normal(size=(6, 1, 8)).astype(np.float32)} for _ in range(12)]
+    path = tmp_path / "m.edgebm"
+    report = edgebm.compress(model, data=rows, out=path, **QUICK).report
+    tried = {candidate["id"].rpartition("/")[0] for candidate in report["candidates"]}
+    assert {"openvino/int8", "onnxruntime/int8-dynamic", "onnxruntime/f32"} <= tried
+    (cell,) = report["cells"]
+    assert (cell["name"], cell["op"], cell["hidden"]) == ("rnn", "LSTM", 12)
+    # Whichever was the fastest: what was meant is what runs.
+    assert (cell["ran"] == "int8") == (cell["meant"] == "int8")
+    assert not [warning for warning in report["warnings"] if "were meant to run" in warning]
+    with edgebm.load(path) as session:
+        said = session.report()
+    assert said["cells_when_made"] == {"rnn": cell["ran"]}
+    assert set(said["cells"].items()) <= {("rnn", cell["ran"])}
 
 
 def test_not_even_force_replaces_the_model_or_the_samples(tmp_path: Path) -> None:
