@@ -125,8 +125,8 @@ JOBS = {
     "lstm128": Job(nn.LSTM, 128, 30),
     "gru128": Job(nn.GRU, 128, 30),
     "lstm512": Job(nn.LSTM, 512, 14),
-    "gru512": Job(nn.GRU, 512, 12),
-    "bilstm512": Job(nn.LSTM, 512, 10, both_ways=True),
+    "gru512": Job(nn.GRU, 512, 8),
+    "bilstm512": Job(nn.LSTM, 512, 6, both_ways=True),
 }
 _SHORT = 64
 

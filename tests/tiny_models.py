@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from graphs import random_model
 
 from edgebm.ir.model import Model
+from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.recipe import Recipe, load_recipe
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(24, 3, 16, 16)).astype(np.float32)
@@ -70,3 +73,37 @@ def small() -> Model:
         b=(32,),
         u=(32, 4),
     )
+
+
+FRAMES = {"x": RNG.normal(size=(20, 9, 1, 6)).astype(np.float32)}
+
+
+def recurrent() -> Model:
+    """A GRU as PyTorch writes it, an LSTM in both directions, and a product for each step."""
+    return random_model(
+        """g (float[9,1,6] x) => (float[9,1,4] y)
+          <int64[1] one = {1}, int64[3] flat = {9, 1, 16}> {
+          [gru] h = GRU<hidden_size=8, linear_before_reset=1>(x, wg, rg, bg)
+          s = Squeeze(h, one)
+          [lstm] k = LSTM<hidden_size=8, direction="bidirectional">(s, wl, rl, bl)
+          t = Transpose<perm=[0,2,1,3]>(k)
+          f = Reshape(t, flat)
+          [head] y = MatMul(f, u)
+        }""",
+        wg=(1, 24, 6),
+        rg=(1, 24, 8),
+        bg=(1, 48),
+        wl=(2, 32, 8),
+        rl=(2, 32, 8),
+        bl=(2, 64),
+        u=(16, 4),
+    )
+
+
+def short_recipe(name: str = "int8") -> Recipe:
+    """A recipe whose training takes a moment."""
+    recipe = load_recipe(name)
+    steps = [
+        GruResetBefore(steps=10) if isinstance(s, GruResetBefore) else s for s in recipe.steps
+    ]
+    return replace(recipe, steps=tuple(steps))

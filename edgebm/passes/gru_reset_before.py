@@ -129,6 +129,12 @@ class GruResetBefore:
         _write(cell, found)
 
 
+def turnable(node: ir.Node) -> bool:
+    """Whether the pass would try to turn this GRU."""
+    cell = cell_of(node)
+    return cell is not None and cell.resets_after and not _why_not(cell)
+
+
 def _why_not(cell: Cell | None) -> str:
     if cell is None:
         return "its weights are computed"

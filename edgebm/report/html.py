@@ -48,6 +48,7 @@ from edgebm.report.rows import (
     size,
     summary_rows,
 )
+from edgebm.report.states import state_sentences
 
 
 def render_html(report: Report) -> str:
@@ -77,6 +78,7 @@ def render_html(report: Report) -> str:
         layers_svg=_trusted(layers_svg(report)),
         max_layers=MAX_LAYERS,
         peers=peers(report),
+        states=state_sentences(report),
         longest=max((step["seconds"] for step in report["steps"]), default=0.0) or 1.0,
         recipe=_recipe_text(report),
     )

@@ -21,6 +21,7 @@ from edgebm.report.rows import (
     size,
     summary_rows,
 )
+from edgebm.report.states import state_sentences
 
 _COLOURS = {True: "green", False: "red", None: "default"}
 _STATUS = {"chosen": "bold green", "inaccurate": "red", "failed": "red"}
@@ -79,7 +80,7 @@ def _print_candidates(report: Report, console: Console) -> None:
 
 
 def print_cells(report: Report, console: Console) -> None:
-    """What each recurrent layer runs in, read back from the runtime, and what peers would do."""
+    """What each recurrent layer runs in, what becomes of states, and what peers would do."""
     for each in per_target(report):
         rows = cell_rows(each)
         if not rows:
@@ -90,6 +91,8 @@ def print_cells(report: Report, console: Console) -> None:
             ran = Text(row.runs_in, style="default" if row.kept else "red")
             table.add_row(Text(row.name), Text(row.kind), Text(row.size), ran, Text(row.why))
         console.print(table)
+    for sentence in state_sentences(report):
+        console.print(Text(sentence), soft_wrap=True)
     for group in peers(report):
         console.print(Text(f"other tools, with {', '.join(group.names)}:"), soft_wrap=True)
         for sentence in group.sentences:

@@ -19,6 +19,7 @@ from edgebm.passes.catalog import AnyStep
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.gptq import Gptq
+from edgebm.passes.gru_reset_before import GruResetBefore, turnable
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.search.candidates import Candidate
@@ -119,6 +120,10 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
     if isinstance(step, QuantizeActivations):
         seconds = speed.load_s + count * speed.sweep_s + speed.settle_s
         return (step.kind, seconds, f"{count} samples at {_short(speed.sweep_s)}")
+    if isinstance(step, GruResetBefore):
+        grus = sum(map(turnable, work.decided.nodes("GRU")))
+        seconds = step.seconds + 3 * grus * count * speed.call_s if grus else 0.0
+        return (step.kind, seconds, f"training of {grus} cells")
     if isinstance(step, SmoothActivations):
         count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
     one = speed.call_s + speed.read_s

@@ -7,20 +7,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import onnx_ir as ir
+
 from edgebm.backends.dialects import cpu_grids
 from edgebm.backends.placement import NOT_QUANTIZED
 from edgebm.errors import BackendFailed
-from edgebm.ir.annotate import annotated, has_ranges, set_quant
+from edgebm.ir.annotate import annotated, has_ranges, set_cell_params, set_quant
 from edgebm.ir.model import Model
+from edgebm.ir.recurrent import cell_of, why_no_integers
+from edgebm.ir.traits import RECURRENT
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
+from edgebm.passes.gru_reset_before import GruResetBefore, turnable
 from edgebm.passes.quantize_activations import QuantizeActivations
+from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.quant.params import Range
-from edgebm.search.assemble import all_candidates
+from edgebm.quant.recurrent import cell_params
+from edgebm.search.assemble import Graphs, all_candidates
 from edgebm.search.build import (
     Builders,
     build_integer,
     build_promises,
+    build_turned,
     build_weight_only,
     values_to_observe,
 )
@@ -111,10 +120,15 @@ def plan_target(job: Job, target: Target) -> Planned:
     seconds: dict[str, float] = {}
     for step, taken in zip(steps, spent, strict=True):
         seconds[step.kind] = seconds.get(step.kind, 0.0) + taken
-    if any(isinstance(step, QuantizeActivations) for step in job.steps):
+    kinds = {type(step) for step in job.steps}
+    if QuantizeActivations in kinds:
         decided = _with_any_ranges(decided, context)
+    turned = _as_if_turned(decided) if GruResetBefore in kinds else None
+    if QuantizeRecurrent in kinds:
+        for graph in (decided, *([turned] if turned else [])):
+            _lay_out_cells(graph, context)
     start = time.perf_counter()
-    artifacts, failures = _artifacts(job, target, decided, context)
+    artifacts, failures = _artifacts(job, target, Graphs(decided, turned), context)
     placing_s = time.perf_counter() - start
     candidates = all_candidates(job, target, artifacts)
     work = Work(job, target, candidates, seconds, placing_s, decided)
@@ -131,10 +145,32 @@ def _with_any_ranges(model: Model, context: Context) -> Model:
     return out
 
 
+def _as_if_turned(model: Model) -> Model | None:
+    """A copy whose GRUs have the form with an INT8 kernel; None where none would be turned."""
+    out = model.clone()
+    found = [node for node in out.nodes("GRU") if turnable(node)]
+    for node in found:
+        node.attributes["linear_before_reset"] = ir.AttrInt64("linear_before_reset", 0)
+    return out if found else None
+
+
+def _lay_out_cells(model: Model, context: Context) -> None:
+    """Leave any integers on the recurrent layers that would get some."""
+    for node in model.nodes(*RECURRENT):
+        cell = cell_of(node)
+        if cell is None or why_no_integers(cell):
+            continue
+        if not context.is_ignored(node.name or "", node.op_type):
+            ends = np.ones(cell.inputs, np.float32)
+            params = cell_params(cell.op, cell.w[0], cell.r[0], -ends, ends, 1.0)
+            set_cell_params(node, params)
+
+
 def _artifacts(
-    job: Job, target: Target, decided: Model, context: Context
+    job: Job, target: Target, graphs: Graphs, context: Context
 ) -> tuple[list[Artifact], list[str]]:
     """As `Search` would build them, integers first, and the words of a runtime that refuses."""
+    decided, turned = graphs.decided, graphs.turned
     floats = [Artifact(runtime, "float", {}, job.model) for runtime in target.runtimes]
     if "int8" not in target.precisions or not annotated(decided):
         return floats, []
@@ -144,6 +180,8 @@ def _artifacts(
     found: list[Artifact | BackendFailed] = []
     for runtime in target.runtimes:
         found += build(decided, runtime, grids, job.is_ignored, _NO_FILES)
+        if turned is not None:
+            found += build_turned(turned, runtime, grids, job.is_ignored, _NO_FILES)
         if ranged is not None:
             found += build_promises(ranged, runtime, grids, job.is_ignored, _NO_FILES)
     # Some products are counted in what would be ONNX Runtime's file; it is not kept.

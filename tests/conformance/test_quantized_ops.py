@@ -168,10 +168,12 @@ def test_known_failures_name_real_cases() -> None:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("op", list(RECURRENT))
-def test_recurrent_layers_stay_in_float_and_say_so(op: str, runtime: str) -> None:
+def test_recurrent_layers_without_a_decision_stay_in_float(op: str, runtime: str) -> None:
     ran = run_case(RECURRENT[op], runtime, GRIDS[0])
     assert ran.sqnr_db >= LEAST_DB
-    assert [f"{op} runs in float on {runtime}"] == list(ran.plan.reasons.values())
+    laid_out = runtime == "openvino" and op != "RNN"
+    why = "its integers were not laid out" if laid_out else f"{op} runs in float on {runtime}"
+    assert [why] == list(ran.plan.reasons.values())
     assert ran.layers["int8"] >= 1, "the product behind it is still an integer one"
     assert ran.layers["f32"] >= 1
 

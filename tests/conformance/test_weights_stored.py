@@ -148,7 +148,7 @@ def run(artifact: Artifact, model: Model, feeds: Feeds) -> tuple[np.ndarray, dic
 
 
 def rounds_inputs(artifact: Artifact) -> bool:
-    return artifact.kind.endswith(("-packed", "-rounded", "-dynamic"))
+    return artifact.kind.endswith(("-packed", "-rounded", "-dynamic", "-cells"))
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -35,9 +35,11 @@ def test_recipes_that_come_along() -> None:
         "recognize_cells",
         "split_directions",
         "fold_batchnorm",
+        "gru_reset_before",
         "equalize_channels",
         "smooth_activations",
         "quantize_weights",
+        "quantize_recurrent",
         "quantize_activations",
         "correct_bias",
     ]

@@ -67,8 +67,8 @@ def test_the_input_is_stretched_to_what_was_seen() -> None:
 
 
 def test_states_that_are_fed_count_as_hidden_states() -> None:
-    model = model_of(state=True)
-    feeds = [{**f, "h0": np.full((1, 1, 6), 0.9, np.float32)} for f in samples(model, 4).feeds()]
+    model = model_of(state=True, scale=0.01)
+    feeds = [{**f, "h0": np.full((1, 1, 6), 0.95, np.float32)} for f in samples(model, 4).feeds()]
     small = [{**f, "h0": np.zeros((1, 1, 6), np.float32)} for f in feeds]
     large, little = (decide(model, Context(samples=Listed(each))) for each in (feeds, small))
     assert large is not None

@@ -8,13 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import IDS, IMAGES, RNG, X, cnn, small, transformer
+from tiny_models import (
+    FRAMES,
+    IDS,
+    IMAGES,
+    RNG,
+    X,
+    cnn,
+    recurrent,
+    short_recipe,
+    small,
+    transformer,
+)
 
 from edgebm.backends.dialects import cpu_grids
 from edgebm.ir.model import Model
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.recipe import Recipe, load_recipe
-from edgebm.search.assemble import all_candidates, build_floats
+from edgebm.search.assemble import Graphs, all_candidates, build_floats
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, stages
 from edgebm.search.job import Options, prepare
@@ -32,6 +43,7 @@ CASES: dict[str, tuple[Callable[[], Model], Any, str]] = {
     "four bits": (transformer, {"ids": IDS}, "w4"),
     "without samples": (small, None, "int8"),
     "float": (small, X, "fp32"),
+    "recurrent": (recurrent, FRAMES, "int8"),
 }
 
 
@@ -40,12 +52,13 @@ CASES: dict[str, tuple[Callable[[], Model], Any, str]] = {
 def test_the_plan_is_what_is_built(name: str, target: str) -> None:
     build, data, recipe = CASES[name]
     board = load_target(target)
-    planned = plan_target(prepare(build(), load_recipe(recipe), Options(), data=data), board)
-    job = prepare(build(), load_recipe(recipe), Options(), data=data)
+    planned = plan_target(prepare(build(), short_recipe(recipe), Options(), data=data), board)
+    job = prepare(build(), short_recipe(recipe), Options(), data=data)
     search = Search(job, board, lambda step, done, total: None)
     decided = search.decisions.passes()
     floats = build_floats(job, board, search.deadline, search.failures)
-    search._build(decided, search.decisions.grids(decided), floats)
+    graphs = Graphs(decided, search.decisions.turned(decided))
+    search._build(graphs, search.decisions.grids(decided), floats)
     artifacts = [*search.integers, *floats]
     assert [_facts(each) for each in planned.artifacts] == [_facts(each) for each in artifacts]
     assert [c.id for c in planned.work.candidates] == [
