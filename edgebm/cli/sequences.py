@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgebm.errors import DataError
 from edgebm.runtime.session import Session
+from edgebm.runtime.shape_hint import longer_axis
 from edgebm.runtime.stream import Stream
 from edgebm.spec import TensorSpec
 
@@ -55,12 +56,14 @@ def stream_through(session: Session, arrays: Arrays) -> tuple[Arrays, int]:
     without a batch axis in front.
 
     Raises:
-        DataError: the arrays have different numbers of samples or frames.
+        DataError: the arrays have different numbers of samples or frames, or the time axis is
+            where the model takes one step.
     """
     states = {state.input for state in session.states}
     given = {name: x for name, x in arrays.items() if name in states}
     rest = {name: x for name, x in arrays.items() if name not in states}
     with session.stream() as stream:
+        _refuse_whole(stream, rest)
         feeds = _feeds(session, stream, rest)
         samples, steps = _count(feeds, rest)
         answers = []
@@ -76,6 +79,24 @@ def stream_through(session: Session, arrays: Arrays) -> tuple[Arrays, int]:
                 found, spec.name, rows=_has_batch(session, spec), timed=timed
             )
     return joined, samples * steps
+
+
+def _refuse_whole(stream: Stream, arrays: Arrays) -> None:
+    """Sequences as the model took them before it was made streaming have no axis of their own."""
+    for spec in stream.inputs:
+        shape = arrays[spec.name].shape if spec.name in arrays else ()
+        if len(shape) != len(spec.shape):
+            continue
+        sizes = tuple(zip(spec.shape, shape, strict=True))[1:]
+        wanted = tuple(size if isinstance(dim, str) else dim for dim, size in sizes)
+        axis = longer_axis((1, *wanted), (1, *shape[1:]), {})
+        if axis is not None:
+            steps, rest = shape[axis], ", ".join(map(str, spec.shape[1:]))
+            cut = ", ".join(":" if at != axis + 1 else "None" for at in range(axis + 2))
+            raise DataError(
+                f"{spec.name} {list(shape)} holds {steps} steps where the model takes one",
+                hint=f"give [samples, time, {rest}]: x[{cut}]",
+            )
 
 
 def _has_batch(session: Session, spec: TensorSpec) -> bool:

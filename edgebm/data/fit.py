@@ -21,9 +21,6 @@ _LAYOUTS: dict[tuple[int, ...], str] = {
     (2, 0, 1): "it is NHWC, the model NCHW: ",
     (1, 2, 0): "it is NCHW, the model NHWC: ",
 }
-
-
-_SEQUENCES = "sequences have one axis more, time, behind the axis of samples"
 _KEYED = "samples lie along axis 0, keyed by the model's input names"
 
 
@@ -70,9 +67,10 @@ def batch_faults(
             yield from (f"{at}{fault}" for fault in _dtype_faults(spec, column.dtype))
             timed = name not in steps.states
             judged = step_column(column, spec, steps) if timed else (spec, column)
-            for fault in _shape_faults(*judged, sizes):
-                tip = f"; {_SEQUENCES}" if steps.states and timed else ""
-                yield f"{at}{fault}{tip}"
+            # The sequence model's own form, if it was meant, says where time is.
+            stepped = steps.states and timed and judged[0] is spec
+            tip = f"; sequences have one axis more: {_form(spec, 'time')}" if stepped else ""
+            yield from (f"{at}{fault}{tip}" for fault in _shape_faults(*judged, sizes))
 
 
 def _dtype_faults(spec: TensorSpec, got: np.dtype[Any]) -> Iterator[str]:
@@ -115,8 +113,13 @@ def _shape_faults(
 
 
 def _expected(spec: TensorSpec) -> str:
+    return f"input '{spec.name}' wants an array {_form(spec)}"
+
+
+def _form(spec: TensorSpec, *axes: str) -> str:
+    """An array of samples as text, with `axes` behind the first."""
     rest = spec.shape[1:] if has_batch_axis(spec) else spec.shape
-    return f"input '{spec.name}' wants an array [samples{''.join(f', {d}' for d in rest)}]"
+    return f"[{', '.join(map(str, ('samples', *axes, *rest)))}]"
 
 
 def _transposed(axes: Sequence[int | str], sample: tuple[int, ...]) -> str:

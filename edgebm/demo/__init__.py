@@ -1,4 +1,4 @@
-"""Two small models trained on handwritten digits, and samples: what `edgebm demo` compresses.
+"""Three small models trained on handwritten digits, and samples: what `edgebm demo` compresses.
 
 `examples/digits/train.py` made the files. Images are float32 [N, 1, 8, 8] with values 0 to 16
 under the name `image`; `labels` are int64 [N].
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MODELS = ("digits_cnn", "digits_transformer")
+MODELS = ("digits_cnn", "digits_transformer", "digits_lstm")
 CALIBRATION, TEST = "calibration.npz", "test.npz"
 
 

@@ -20,11 +20,11 @@ from edgebm.errors import (
     InputShape,
     InputType,
 )
+from edgebm.runtime.shape_hint import fits, shape_hint
 from edgebm.spec import Manifest, TensorSpec
 
 Arrays = tuple[NDArray[Any], ...]
 MISSING = object()
-_PERMUTATIONS = {"NCHW": (0, 3, 1, 2), "NHWC": (0, 2, 3, 1)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,17 @@ class _Fault:
 class Face:
     """The inputs of a model and the rules for arrays given to them.
 
-    `notes` has a hint for names that callers leave out or give where they should not.
+    `notes` has a hint for names that callers leave out or give where they should not, and
+    `stepping` says that the arrays are for one step of a stream.
     """
 
-    def __init__(self, manifest: Manifest, notes: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        notes: Mapping[str, str] | None = None,
+        *,
+        stepping: bool = False,
+    ) -> None:
         self.specs = manifest.inputs
         self.names = tuple(spec.name for spec in manifest.inputs)
         self.dtypes = tuple(np.dtype(spec.dtype) for spec in manifest.inputs)
@@ -51,7 +58,7 @@ class Face:
             if name in manifest.index_limits
         }
         self._axes = manifest.axes
-        self._notes = notes or {}
+        self._notes, self._stepping = notes or {}, stepping
 
     def pick(self, inputs: Any, named: Mapping[str, Any]) -> tuple[Any, ...]:
         """Put what the caller gave into the order of the face.
@@ -118,12 +125,9 @@ class Face:
     ) -> list[_Fault]:
         details = {"input": spec.name, "expected": list(spec.shape), "got": list(array.shape)}
         start = f"input {spec.name!r} has shape {list(array.shape)}, expected {list(spec.shape)}"
-        if not self._fits(spec.shape, array.shape):
-            return [
-                _Fault(
-                    InputShape, start + self._limits_text(spec), self._hint(spec, array), details
-                )
-            ]
+        if not fits(spec.shape, array.shape, self._axes):
+            hint = shape_hint(spec.shape, array.shape, self._axes, stepping=self._stepping)
+            return [_Fault(InputShape, start + self._limits_text(spec), hint, details)]
         for dim, size in zip(spec.shape, array.shape, strict=True):
             if not isinstance(dim, str):
                 continue
@@ -135,15 +139,6 @@ class Face:
                 return [_Fault(InputShape, message, hint, details)]
         return []
 
-    def _fits(self, wanted: tuple[int | str, ...], got: tuple[int, ...]) -> bool:
-        if len(wanted) != len(got):
-            return False
-        for dim, size in zip(wanted, got, strict=True):
-            low, high = self._axes[dim] if isinstance(dim, str) else (dim, dim)
-            if not low <= size <= high:
-                return False
-        return True
-
     def _limits_text(self, spec: TensorSpec) -> str:
         parts = [
             f"{dim} from {self._axes[dim][0]} to {self._axes[dim][1]}"
@@ -151,15 +146,6 @@ class Face:
             if isinstance(dim, str)
         ]
         return f" ({', '.join(parts)})" if parts else ""
-
-    def _hint(self, spec: TensorSpec, array: NDArray[Any]) -> str:
-        shape = array.shape
-        for layout, order in _PERMUTATIONS.items():
-            if len(shape) == 4 and self._fits(spec.shape, tuple(shape[axis] for axis in order)):
-                return f"{layout} is expected: x.transpose{order} fits"
-        if self._fits(spec.shape, (1, *shape)):
-            return "the batch axis is missing: x[None] fits"
-        return "an empty array has no answer" if 0 in shape else ""
 
 
 def raise_faults(faults: Sequence[_Fault]) -> None:

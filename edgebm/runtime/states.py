@@ -63,7 +63,7 @@ class States:
         self.shared, self.growing = _axes(manifest)
         self._stored = self._stored_sizes()
         notes = {name: f"{name!r} is a state, which the stream itself holds" for name in fed}
-        self.face = Face(_only(manifest, self.inputs), notes)
+        self.face = Face(_only(manifest, self.inputs), notes, stepping=True)
         self.state_face = Face(_only(manifest, tuple(state.spec for state in self.states)))
 
     def first_sizes(self, liked: Mapping[str, int]) -> dict[str, int]:

@@ -1,12 +1,12 @@
-"""Trains the two models of `edgebm demo` on scikit-learn's handwritten digits.
+"""Trains the three models of `edgebm demo` on scikit-learn's handwritten digits.
 
     pip install "edgebm[train]" scikit-learn
     python examples/digits/train.py --out edgebm/demo
 
-It writes `digits_cnn.onnx`, `digits_transformer.onnx`, `calibration.npz` (training images
-without labels) and `test.npz` (test images with labels, never trained on). Both models take
-`image`, float32 [N, 1, 8, 8] with values 0 to 16 as the data set has them, and give `scores`,
-float32 [N, 10].
+It writes `digits_cnn.onnx`, `digits_transformer.onnx`, `digits_lstm.onnx`, `calibration.npz`
+(training images without labels) and `test.npz` (test images with labels, never trained on). All
+models take `image`, float32 [N, 1, 8, 8] with values 0 to 16 as the data set has them, and give
+`scores`, float32 [N, 10].
 """
 
 from __future__ import annotations
@@ -104,9 +104,24 @@ class DigitsTransformer(nn.Module):
         return self.head(self.norm(x).mean(dim=1))
 
 
+class DigitsLstm(nn.Module):
+    """Two layers read the eight rows, then the eight columns: 16 steps of 8 pixels."""
+
+    def __init__(self, width: int = 112) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, width, num_layers=2, batch_first=True)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        rows = (image / 16.0).squeeze(1)
+        states, _ = self.lstm(torch.cat([rows, rows.transpose(1, 2)], dim=1))
+        return self.head(states[:, -1])
+
+
 MODELS: dict[str, tuple[type[nn.Module], int]] = {
     "digits_cnn": (DigitsCnn, 12),
     "digits_transformer": (DigitsTransformer, 60),
+    "digits_lstm": (DigitsLstm, 60),
 }
 
 

@@ -188,6 +188,26 @@ def test_a_stream_that_is_in_use_says_busy(lstm: Session) -> None:
         stream.step(FRAMES[0])
 
 
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((1, 4), "the batch axis is missing: x[None] fits"),
+        ((4,), "batch and time axes are missing: x[None, None] fits"),
+        ((3, 1, 4), "one sample at a time: x[i : i + 1] for each i"),
+        ((1, 3, 4), "one step at a time: x[:, i : i + 1] for each i"),
+        ((1, 0, 4), "an empty array has no answer"),
+        ((3, 3, 4), ""),
+        ((1, 3, 5), ""),
+    ],
+)
+def test_a_sequence_in_the_place_of_a_step(
+    lstm: Session, shape: tuple[int, ...], hint: str
+) -> None:
+    with lstm.stream() as stream, pytest.raises(InputShape) as caught:
+        stream.step(np.zeros(shape, np.float32))
+    assert caught.value.hint == hint
+
+
 def test_a_bad_frame_in_mid_stream_changes_nothing(lstm: Session) -> None:
     bad = FRAMES[1].copy()
     bad[0, 0, 2] = np.nan

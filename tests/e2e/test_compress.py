@@ -16,6 +16,7 @@ from graphs import Array, outputs, parse, sqnr_db
 from tiny_models import IDS, IMAGES, QUICK, RNG, X, cnn, small, transformer
 
 import edgebm
+from edgebm.demo import MODELS as DIGITS
 from edgebm.demo import demo_files
 from edgebm.errors import (
     BackendUnavailable,
@@ -244,7 +245,7 @@ print("done")
     assert done.stdout == "done\n", "stdout carries the result only"
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "digits_transformer"])
+@pytest.mark.parametrize("name", DIGITS)
 def test_the_demo_keeps_its_accuracy(name: str, tmp_path: Path) -> None:
     for label, content in demo_files().items():
         (tmp_path / label).write_bytes(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import edgebm
 from edgebm.cli.main import main
 from edgebm.demo import MODELS
 
@@ -45,10 +46,23 @@ def test_bundles_run_and_verify(name: str, demo: Path, tmp_path: Path) -> None:
         assert got["scores"].argmax() == test["labels"][0]
 
 
+def test_it_says_what_the_layers_of_the_lstm_run_in(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(demo / "digits_lstm.edgebm")
+    assert main(["report", bundle, "-o", str(tmp_path / "page.html"), "--json"]) == 0
+    cells = {cell["name"]: cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+    assert [cell["hidden"] for cell in cells.values()] == [112, 112]
+    with edgebm.load(bundle) as session:
+        assert session.report()["cells_when_made"] == {n: c["ran"] for n, c in cells.items()}
+    for cell in cells.values():
+        assert (cell["meant"] == "int8") == (cell["ran"] == "int8")
+
+
 def test_report_compare_and_export(
     demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = (str(demo / f"{name}.edgebm") for name in MODELS)
+    first, second, *_ = (str(demo / f"{name}.edgebm") for name in MODELS)
     page = tmp_path / "report.html"
     assert main(["report", first, "-o", str(page)]) == 0
     assert page.read_bytes() == (demo / f"{MODELS[0]}.html").read_bytes()

@@ -88,9 +88,11 @@ def test_the_other_byte_order(images: list[Session]) -> None:
         ((1, 4, 5, 3), "NCHW is expected: x.transpose(0, 3, 1, 2) fits"),
         ((3, 4, 5), "the batch axis is missing: x[None] fits"),
         ((0, 3, 4, 5), "an empty array has no answer"),
-        ((2, 3, 4, 5), ""),
+        ((2, 3, 4, 5), "one sample at a time: x[i : i + 1] for each i"),
         ((1, 3, 4, 6), ""),
+        ((2, 3, 4, 6), ""),
         ((1, 1, 3, 4, 5), ""),
+        ((4, 5), ""),
         ((), ""),
     ],
 )

@@ -118,6 +118,9 @@ def test_a_batch_that_states_share_goes_through_one_stream_at_once() -> None:
     [
         ({"x": np.zeros((2, 0, 1, 4), np.float32)}, "no frames"),
         ({"x": np.zeros((2, 3, 1, 5), np.float32)}, "expected [1, 1, 4]"),
+        ({"x": np.zeros((2, 3, 5), np.float32)}, "expected [1, 1, 4]"),
+        ({"x": np.zeros((5, 3, 4), np.float32)}, "x [5, 3, 4] holds 3 steps where the model takes "
+         "one\nhint:  give [samples, time, 1, 4]: x[:, :, None]\n"),
         ({"x": np.zeros((2, 3, 1, 4), np.float32), "z": np.zeros((2, 3))}, "differ in samples"),
         ({"x": np.zeros((1, 3, 1, 4), np.float32), "h": np.zeros((2, 1, 3), np.float32)},
          "missing inputs ['c']"),

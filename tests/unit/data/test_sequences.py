@@ -126,7 +126,7 @@ def test_faults_of_sequences_come_with_names_and_shapes() -> None:
         opened({"x": SEQUENCES, "mask": np.ones((N, 6, 2), np.float32)}, X, mask, STATE)
     with pytest.raises(DataError, match=r"length 0: 'x' \[5, 0, 3\]"):
         opened({"x": SEQUENCES[:, :0]})
-    with pytest.raises(DataError, match=r"\[samples, 3\].*sequences have one axis more"):
+    with pytest.raises(DataError, match=r"\[samples, 3\].*one axis more: \[samples, time, 3\]"):
         opened({"x": SEQUENCES[:, :, :2]})
 
 
