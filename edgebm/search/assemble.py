@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgebm.backends.dialects import Grid
 from edgebm.errors import BackendFailed, UsageError
@@ -24,12 +24,15 @@ from edgebm.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """The annotated model; the one with GRUs turned (`Decisions.turned`), and the one with
-    made-up ranges (`with_made_up_ranges`), each None without one.
+    """The annotated model and what goes with it, each None without one.
+
+    `turned` has GRUs in the form with an INT8 kernel (`Decisions.turned`), `untrained` the same
+    to be timed with (`turning.py`), and `promised` made-up ranges (`with_made_up_ranges`).
     """
 
     decided: Model
     turned: Model | None = None
+    untrained: Model | None = None
     promised: Model | None = None
 
 
@@ -77,6 +80,9 @@ def build_integers(
     every = build(graphs.decided, runtime, grids, job.is_ignored)
     if graphs.turned is not None:
         every += build_turned(graphs.turned, runtime, grids, job.is_ignored)
+    if graphs.untrained is not None:
+        waiting = build_turned(graphs.untrained, runtime, grids, job.is_ignored)
+        every += [replace(a, promise=True) for a in waiting if isinstance(a, Artifact)]
     for built in every:
         if isinstance(built, BackendFailed):
             failures.append(str(built))

@@ -22,7 +22,7 @@ from edgebm.search.candidates import AT_RUN_TIME, CELLS, DYNAMIC, Artifact
 # Share of the layers that another way to compute some must cover to be a candidate of its own:
 # the head of a CNN alone is not worth one.
 _WORTH = 0.5
-_TURNED = "-reset-before"
+TURNED = "-reset-before"
 Builders = Mapping[str, Callable[[Model], dict[str, bytes]]]
 # How each runtime's files are made from a graph, float or with Q/DQ.
 BUILD: Builders = {
@@ -94,7 +94,7 @@ def build_turned(
     Only placements in which a recurrent layer runs on integers inside are worth a candidate.
     """
     artifacts = [
-        each if isinstance(each, BackendFailed) else replace(each, kind=each.kind + _TURNED)
+        each if isinstance(each, BackendFailed) else replace(each, kind=each.kind + TURNED)
         for each in build_integer(model, runtime, grids, ignored, build)
         if isinstance(each, BackendFailed) or each.kind not in AT_RUN_TIME
     ]

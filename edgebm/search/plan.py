@@ -7,23 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-import onnx_ir as ir
-
 from edgebm.backends.dialects import cpu_grids
 from edgebm.backends.placement import NOT_QUANTIZED
 from edgebm.errors import BackendFailed
-from edgebm.ir.annotate import annotated, has_ranges, set_cell_params, set_quant
+from edgebm.ir.annotate import annotated, has_ranges, set_quant
 from edgebm.ir.model import Model
-from edgebm.ir.recurrent import cell_of, why_no_integers
-from edgebm.ir.traits import RECURRENT
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.driver import run_passes
-from edgebm.passes.gru_reset_before import GruResetBefore, turnable
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.quant.params import Range
-from edgebm.quant.recurrent import cell_params
 from edgebm.search.assemble import Graphs, all_candidates
 from edgebm.search.build import (
     Builders,
@@ -39,6 +32,7 @@ from edgebm.search.job import Job, Progress
 from edgebm.search.probe import Probe, probe
 from edgebm.search.stateful import states_dict
 from edgebm.search.summary import versions
+from edgebm.search.turning import lay_out_cells, untrained
 from edgebm.target import Target
 
 # Where files would be made there is nothing: the graphs tell what would be in them.
@@ -123,10 +117,9 @@ def plan_target(job: Job, target: Target) -> Planned:
     kinds = {type(step) for step in job.steps}
     if QuantizeActivations in kinds:
         decided = _with_any_ranges(decided, context)
-    turned = _as_if_turned(decided) if GruResetBefore in kinds else None
     if QuantizeRecurrent in kinds:
-        for graph in (decided, *([turned] if turned else [])):
-            _lay_out_cells(graph, context)
+        lay_out_cells(decided, job.is_ignored)
+    turned = untrained(job, decided)
     start = time.perf_counter()
     artifacts, failures = _artifacts(job, target, Graphs(decided, turned), context)
     placing_s = time.perf_counter() - start
@@ -143,27 +136,6 @@ def _with_any_ranges(model: Model, context: Context) -> Model:
         if value.name in wanted:
             set_quant(value, _ANY)
     return out
-
-
-def _as_if_turned(model: Model) -> Model | None:
-    """A copy whose GRUs have the form with an INT8 kernel; None where none would be turned."""
-    out = model.clone()
-    found = [node for node in out.nodes("GRU") if turnable(node)]
-    for node in found:
-        node.attributes["linear_before_reset"] = ir.AttrInt64("linear_before_reset", 0)
-    return out if found else None
-
-
-def _lay_out_cells(model: Model, context: Context) -> None:
-    """Leave any integers on the recurrent layers that would get some."""
-    for node in model.nodes(*RECURRENT):
-        cell = cell_of(node)
-        if cell is None or why_no_integers(cell):
-            continue
-        if not context.is_ignored(node.name or "", node.op_type):
-            ends = np.ones(cell.inputs, np.float32)
-            params = cell_params(cell.op, cell.w[0], cell.r[0], -ends, ends, 1.0)
-            set_cell_params(node, params)
 
 
 def _artifacts(

@@ -8,7 +8,9 @@ from dataclasses import replace
 from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
+from edgebm.ir.model import Model
 from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
+from edgebm.search.build import build_turned
 from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
 from edgebm.search.choose import Choice, Chooser
 from edgebm.search.deadline import Deadline, OutOfTime
@@ -29,7 +31,10 @@ from edgebm.search.seconds import Seconds
 from edgebm.search.simulate import compare_layers, provable
 from edgebm.search.stages import Stages
 from edgebm.search.stateful import carried_parts
+from edgebm.search.turning import settle, untrained, waiting, why_not_train
 from edgebm.target import Target
+
+_TURN = "turn GRU"
 
 
 def check_buildable(target: Target) -> None:
@@ -87,16 +92,15 @@ class Search:
         mend = None
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.decisions.grids(decided))
-            turned = self.stages.run(
-                "turn GRU", lambda: self.decisions.turned(decided), noted=False
-            )
-            graphs = Graphs(decided, turned)
+            graphs = self._graphs(decided)
             self.stages.run("build", lambda: self._build(graphs, grids or [], floats))
             mend = self._mend()
         candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
         self.stages.run("try out", lambda: self.measuring.try_out(candidates))
         race = self.measuring.race(candidates)
         self.stages.run("measure", lambda: self.measuring.run(race))
+        if decided is not None and waiting(race):
+            self._train(decided, race)
         reference = self._reference(race)
         with Runner(reference, self.job.face) as opened:
             judge = self.job.judged_by(self.job.as_run(_as_run(opened)))
@@ -105,7 +109,7 @@ class Search:
             chooser = self._chooser(judge, scores, race)
             choice = self.stages.run("evaluate", lambda: self._evaluate(chooser, race))
             if choice is None:  # cut off: nothing more is run, and the best so far is chosen
-                choice = chooser.choose(candidates, race.results)
+                choice = chooser.choose(race.candidates, race.results)
             choice = self._repaired(mend, choice, chooser, race)
         ids = choice.chosen.candidate.id, choice.baseline.candidate.id
         self.stages.run("measure p99", lambda: self.measuring.earn_p99(race, *ids))
@@ -134,6 +138,38 @@ class Search:
             self.deadline,
             self.tick,
         )
+
+    def _graphs(self, decided: Model) -> Graphs:
+        """`decided`, and its GRUs turned: where nothing can be timed before, trained as well."""
+        if self.target.is_host:
+            return Graphs(decided, untrained=untrained(self.job, decided))
+        turned = self.stages.run(_TURN, lambda: self.decisions.turned(decided), noted=False)
+        return Graphs(decided, turned)
+
+    def _train(self, decided: Model, race: Race) -> None:
+        """Turn GRUs where that would be the fastest; what was timed untrained leaves the race."""
+        note = why_not_train(race)
+        trained: list[Artifact] = []
+        if note:
+            self.decisions.notes.append(note)
+        else:
+            trained = self.stages.run(_TURN, lambda: self._trained(decided), noted=False) or []
+        fresh = settle(race, trained)
+        self.stages.run("try out", lambda: self.measuring.try_out(fresh))
+        failed = self.measuring.failed()
+        for candidate in fresh:
+            race.results[candidate.id].failed = failed.get(candidate.answers_id, "")
+
+    def _trained(self, decided: Model) -> list[Artifact]:
+        """The artifacts of the model with its GRUs turned."""
+        turned = self.decisions.turned(decided)
+        if turned is None:
+            return []
+        grids = self.decisions.grids(decided)
+        found: list[Artifact | BackendFailed] = []
+        for runtime in self.target.runtimes:
+            found += build_turned(turned, runtime, grids, self.job.is_ignored)
+        return [each for each in found if isinstance(each, Artifact)]
 
     def _build(self, graphs: Graphs, grids: Sequence[Grid], floats: Sequence[Artifact]) -> None:
         """Integer artifacts for every runtime that takes the float model."""
