@@ -15,7 +15,7 @@ import json
 import shutil
 import statistics
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -76,9 +76,27 @@ def enter(task: Task, contender: Contender, common: str, settings: Settings) -> 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     entry = {"name": contender.name, "slug": contender.slug, "key": key, **contender.make(folder)}
-    np.savez(outputs_path, **answer(task, folder / entry["file"], settings.threads))
+    file, threads = folder / entry["file"], settings.threads
+    np.savez(outputs_path, **answer(task, file, threads, contender.precision))
     entry_path.write_text(json.dumps(entry, indent=1))
     return entry
+
+
+def enter_all(
+    task: Task, who: Sequence[Contender], common: str, settings: Settings
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """The entries by name; of each contender that fails the reason, and it is left out."""
+    entries: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for contender in who:
+        try:
+            entries[contender.name] = enter(task, contender, common, settings)
+        except Exception as error:  # noqa: BLE001, PERF203 - that a tool fails is a result
+            traceback.print_exc()
+            failed[contender.name] = f"{type(error).__name__}: {error}".split("\n")[0]
+    if REFERENCE not in entries:
+        raise SystemExit(f"{task.name}: {REFERENCE}, which all are compared with, failed")
+    return entries, failed
 
 
 def latencies(
@@ -109,18 +127,9 @@ def compare(task: Task, settings: Settings, *, timed: bool) -> dict[str, Any]:
     files = [task.model, *map(task.samples, ("calibration_300", "validation", "test"))]
     fixed = (task.max_drop, task.limit, settings.threads, *map(version, TOOLS))
     common = f"{digest(*files)} {fixed}"
-    entries: dict[str, dict[str, Any]] = {}
-    failed: dict[str, str] = {}
     who = contenders(task, settings.recipes, settings.labelled, settings.threads)
-    for contender in who:
-        try:
-            entries[contender.name] = enter(task, contender, common, settings)
-        except Exception as error:  # noqa: BLE001, PERF203 - that a tool fails is a result
-            traceback.print_exc()
-            failed[contender.name] = f"{type(error).__name__}: {error}".split("\n")[0]
+    entries, failed = enter_all(task, who, common, settings)
     outputs = {name: read_outputs(artifact_of(task, entry)) for name, entry in entries.items()}
-    if REFERENCE not in entries:
-        raise SystemExit(f"{task.name}: {REFERENCE}, which all are compared with, failed")
     labels = task.read("test")[1]
     found = figures(task, labels, outputs, REFERENCE)
     rows = [{**entry, **found[name]} for name, entry in entries.items()]

@@ -15,16 +15,16 @@ def table(result: Mapping[str, Any]) -> str:
     top1, timed = any("p" in row for row in rows), any("ratio_to_float" in row for row in rows)
     head = ["", result["metric"], "drop", "worst SQNR dB", *["McNemar p"] * top1]
     head += ["latency / float", "latency / edgebm"] * timed + ["MB", "float / size", "seconds"]
-    lines = [f"### {result['task']}", "", _line(head), "|" + "---|" * len(head)]
+    lines = [f"### {result['task']}", "", line(head), "|" + "---|" * len(head)]
     for row in rows:
         cells = [_name(row), f"{row['score']:.2f}", f"{row['drop']:+.2f}", _worst(row["sqnr_db"])]
         cells += [_chance(row["p"])] if top1 else []
         cells += [_ratio(row, key) for key in RATIOS] if timed else []
         cells += [f"{row['size_bytes'] / 1e6:.2f}", f"{row['size_ratio']:.2f}"]
-        lines.append(_line([*cells, f"{row['seconds']:.1f}"]))
+        lines.append(line([*cells, f"{row['seconds']:.1f}"]))
     counts = [_integers(row) for row in rows if row.get("layers")]
     failed = [f"{name}: {why}" for name, why in result["failed"].items()]
-    return "\n".join([*lines, *_parts(rows), *_listed("", counts), *_listed("Failed:", failed)])
+    return "\n".join([*lines, *_parts(rows), *listed("", counts), *listed("Failed:", failed)])
 
 
 def _parts(rows: list[dict[str, Any]]) -> list[str]:
@@ -32,12 +32,13 @@ def _parts(rows: list[dict[str, Any]]) -> list[str]:
     names = list(rows[0]["sqnr_db"])
     if len(names) < 2:
         return []
-    head = ["", _line(["SQNR dB", *names]), "|" + "---|" * (len(names) + 1)]
-    body = (_line([row["name"], *(_db(row["sqnr_db"][n]) for n in names)]) for row in rows)
+    head = ["", line(["SQNR dB", *names]), "|" + "---|" * (len(names) + 1)]
+    body = (line([row["name"], *(db(row["sqnr_db"][n]) for n in names)]) for row in rows)
     return [*head, *body]
 
 
-def _listed(title: str, sentences: list[str]) -> list[str]:
+def listed(title: str, sentences: list[str]) -> list[str]:
+    """A list in markdown, with an empty line before; nothing where there are no sentences."""
     return ["", *[title] * bool(title), *(f"- {each}" for each in sentences)] if sentences else []
 
 
@@ -45,7 +46,8 @@ def _integers(row: Mapping[str, Any]) -> str:
     return f"{row['name']}: {', '.join(f'{n} {kind}' for kind, n in row['layers'].items())}"
 
 
-def _line(cells: list[str]) -> str:
+def line(cells: list[str]) -> str:
+    """A row of a table in markdown."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -56,10 +58,11 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _worst(decibels: Mapping[str, float]) -> str:
-    return _db(min(decibels.values()))
+    return db(min(decibels.values()))
 
 
-def _db(value: float) -> str:
+def db(value: float) -> str:
+    """Decibels, or that the answers are those of the float model."""
     return "equal" if value >= EQUAL_DB else f"{value:.1f}"
 
 

@@ -24,12 +24,14 @@ class Contender:
     """A name, what decides its answers beside model and samples, and how it is built.
 
     ``make`` leaves the artifact in a folder of its own and returns at least ``seconds``,
-    ``size_bytes`` and ``file``, the name to load it by.
+    ``size_bytes`` and ``file``, the name to load it by. ``precision`` is what the other tools'
+    float layers run in.
     """
 
     name: str
     depends: str
     make: Callable[[Path], dict[str, Any]]
+    precision: str = "f32"
 
     @property
     def slug(self) -> str:
@@ -51,7 +53,7 @@ def contenders(
     validation set as well.
     """
     peers = accuracy_peers(task, source_of(task, Path()))
-    found = [Contender(p.name, "", _peer_maker(task, p)) for p in peers]
+    found = [peer_contender(task, p) for p in peers]
     own = source_digest()
     for recipe in dict.fromkeys((*recipes, *task.recipes)):
         make = _compressor(task, recipe, threads, labelled=False)
@@ -65,13 +67,15 @@ def contenders(
     return found
 
 
-def _peer_maker(task: Task, peer: Peer) -> Callable[[Path], dict[str, Any]]:
+def peer_contender(task: Task, peer: Peer) -> Contender:
+    """Another tool's setting as it takes part here."""
+
     def make(folder: Path) -> dict[str, Any]:
         built = peer.build(source_of(task, folder))
         size = size_of(built.path)
         return {"seconds": built.seconds, "size_bytes": size, "file": built.path.name}
 
-    return make
+    return Contender(peer.name, "", make, peer.precision)
 
 
 def _compressor(
@@ -88,24 +92,28 @@ def _quantizer(task: Task, recipe: str, runtime: str) -> Callable[[Path], dict[s
     return lambda folder: quantize(task, recipe, runtime, folder)
 
 
-def answer(task: Task, path: Path, threads: int) -> dict[str, Any]:
+def answer(task: Task, path: Path, threads: int, precision: str = "f32") -> dict[str, Any]:
     """The outputs of an artifact for every test sample, one call each."""
     inputs = task.read("test")[0]
     if path.suffix == BUNDLE:
         with edgebm.load(path) as session:
             return answers(session.run, inputs)
-    return answers(_opened(task, path, threads, first(inputs)).run, inputs)
+    return answers(_opened(task, path, threads, first(inputs), precision).run, inputs)
 
 
-def call_of(task: Task, path: Path, threads: int, feeds: Feeds) -> Callable[[], object]:
+def call_of(
+    task: Task, path: Path, threads: int, feeds: Feeds, precision: str = "f32"
+) -> Callable[[], object]:
     """A call of an artifact on tensors bound once."""
     if path.suffix == BUNDLE:
         return bound_call(str(path), feeds)
-    return _opened(task, path, threads, feeds).call
+    return _opened(task, path, threads, feeds, precision).call
 
 
-def _opened(task: Task, path: Path, threads: int, feeds: Feeds) -> OpenVino | OnnxRuntime:
-    engine = ENGINES[path.suffix](path, source_of(task, path.parent), threads, "f32")
+def _opened(
+    task: Task, path: Path, threads: int, feeds: Feeds, precision: str
+) -> OpenVino | OnnxRuntime:
+    engine = ENGINES[path.suffix](path, source_of(task, path.parent), threads, precision)
     engine.bind(feeds)
     return engine
 

@@ -131,12 +131,16 @@ def build_ort_static(source: Source, *, reduced: bool) -> Built:
     return Built(path, time.perf_counter() - begin)
 
 
-def build_ort_dynamic(source: Source) -> Built:
-    """``quantize_dynamic`` with its defaults; unsigned weights where a Conv needs them."""
+def build_ort_dynamic(source: Source, *, prepare: bool = True) -> Built:
+    """``quantize_dynamic`` with its defaults, but unsigned weights where a Conv needs them.
+
+    Without ``prepare`` it gets the file as the framework exported it.
+    """
+    prepared = preprocessed(source) if prepare else source.model
     # ONNX Runtime has no ConvInteger kernel for signed weights.
-    kind = ortq.QuantType.QInt8 if source.transformer else ortq.QuantType.QUInt8
-    path = source.folder / "ort_dynamic.onnx"
-    prepared = preprocessed(source)
+    convolves = any(node.op_type == "Conv" for node in onnx.load(prepared).graph.node)
+    kind = ortq.QuantType.QUInt8 if convolves else ortq.QuantType.QInt8
+    path = source.folder / f"ort_dynamic{'' if prepare else '_as_exported'}.onnx"
     begin = time.perf_counter()
     ortq.quantize_dynamic(prepared, path, weight_type=kind)
     return Built(path, time.perf_counter() - begin)
@@ -186,9 +190,9 @@ class OnnxRuntime:
 
     def bind(self, feeds: Feeds) -> None:
         """Bind copies of ``feeds`` as the inputs of the calls to come."""
-        self.inputs = {
-            k: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(v)) for k, v in feeds.items()
-        }
+        # A value has the memory of its array, and `run` writes there.
+        copies = {name: np.array(array, order="C") for name, array in feeds.items()}
+        self.inputs = {k: ort.OrtValue.ortvalue_from_numpy(v) for k, v in copies.items()}
         for name, value in self.inputs.items():
             self.binding.bind_ortvalue_input(name, value)
 

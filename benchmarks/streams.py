@@ -141,11 +141,8 @@ def onnxruntime_calls(model: bytes, arrays: dict[str, Array]) -> Calls:
     }
 
 
-def with_copy(call: Callable[[], Any], arrays: dict[str, Array]) -> Callable[[], None]:
-    """A vendor call, then each state copied to where the next call reads it."""
-    pairs = [
-        (arrays[name.removesuffix("_out")], x) for name, x in arrays.items() if "_out" in name
-    ]
+def with_copy(call: Callable[[], Any], pairs: list[tuple[Array, Array]]) -> Callable[[], None]:
+    """A vendor call, then each state copied to where the next call reads it: (there, state)."""
 
     def step() -> None:
         call()
@@ -177,10 +174,13 @@ def measure(runtime: str, states: int, options: argparse.Namespace) -> str:
     arrays = {name: np.zeros(s, np.float32) for name, s in {**inputs, **outputs}.items()}
     x = np.random.default_rng(1).normal(size=inputs["x"]).astype(np.float32)
     arrays["x"][...] = x
+    pairs = [
+        (arrays[name.removesuffix("_out")], y) for name, y in arrays.items() if "_out" in name
+    ]
     with tempfile.TemporaryDirectory() as folder:
         path, model = make_bundle(Path(folder), states)
         with load(path, target=runtime, threads=1) as session, session.stream() as stream:
-            calls = {n: with_copy(c, arrays) for n, c in vendor_calls(model, arrays).items()}
+            calls = {n: with_copy(c, pairs) for n, c in vendor_calls(model, arrays).items()}
             calls["step"] = partial(stream.step, x)
             taken = in_turns(calls, options.turns, options.calls)
             growth = growth_kib(session, x, options.steps)

@@ -313,8 +313,30 @@ def test_seven_bits_stay_seven_bits() -> None:
     assert np.abs(integers.const_value.numpy()).max() == 63
 
 
-def test_one_scale_for_all_rows_is_spread_over_them() -> None:
-    model = decided(recurrent("LSTM", steps=5), axis=None)
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_one_scale_for_all_rows_does_for_each(op: str) -> None:
+    model = decided(recurrent(op, steps=5), axis=None)
+    found = fuse_cells(model, grid=GRID, written_out=True)
+    given = feeds(model)
+    assert max(errors(outputs(model, given), outputs(found.model, given)).values()) <= MOST
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("loudest", [1.0, 100.0])
+def test_rows_that_are_alike_share_a_scale(direction: str, loudest: float) -> None:
+    model = recurrent("LSTM", f'direction="{direction}"', steps=5)
+    value = next(model.nodes("LSTM")).inputs[R]
+    assert value is not None
+    assert value.const_value is not None
+    weight = value.const_value.numpy().copy()
+    weight[:, 3] *= loudest
+    value.const_value = ir.tensor(weight, name=value.name)
+    model = decided(model)
     found = fuse_cells(model, grid=GRID)
+    scales = [next(found.model.nodes("DynamicQuantizeLSTM")).inputs[at] for at in (8, 10)]
+    shapes = [tuple(scale.shape) for scale in scales if scale is not None and scale.shape]
+    directions, rows = weight.shape[:2]
+    each = (directions, rows)
+    assert shapes == [(directions,), (directions,) if loudest == 1.0 else each]
     given = feeds(model)
     assert max(errors(outputs(model, given), outputs(found.model, given)).values()) <= MOST
