@@ -15,8 +15,11 @@ from edgebm.data.samples import Samples, open_samples
 from edgebm.exec.carry import States, carried
 from edgebm.exec.collect import float_run
 from edgebm.ir.model import Model
+from edgebm.ir.traits import RECURRENT
 from edgebm.passes.base import Skip
 from edgebm.passes.catalog import AnyStep
+from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.recipe import Recipe
 from edgebm.search.argument_checks import check_ignored, check_shapes
 from edgebm.search.candidates import Face
@@ -104,8 +107,9 @@ class Job:
 
     @property
     def left_out(self) -> tuple[Skip, ...]:
-        """The recipe's other steps."""
-        lost = [step for step in self.recipe.steps if step not in self.steps]
+        """The recipe's other steps, without those for recurrent layers where there are none."""
+        idle = () if any(self.model.nodes(*RECURRENT)) else (GruResetBefore, QuantizeRecurrent)
+        lost = [s for s in self.recipe.steps if s not in self.steps and not isinstance(s, idle)]
         return tuple(Skip(step.kind, "?", "it needs samples (-d)") for step in lost)
 
     def sample(self) -> Mapping[str, NDArray[Any]]:

@@ -98,15 +98,13 @@ def test_int8_without_samples_leaves_out_what_needs_some_and_says_so() -> None:
         "correct_bias",
     ]
     assert [(skip.step, skip.reason) for skip in prepared.left_out] == [
-        ("gru_reset_before", "it needs samples (-d)"),
         ("equalize_channels", "it needs samples (-d)"),
         ("smooth_activations", "it needs samples (-d)"),
-        ("quantize_recurrent", "it needs samples (-d)"),
         ("quantize_activations", "it needs samples (-d)"),
     ]
     assert prepared.warnings == [
-        "no samples were given with -d; left out: gru_reset_before, equalize_channels, "
-        "smooth_activations, quantize_recurrent, quantize_activations; speed and agreement "
+        "no samples were given with -d; left out: equalize_channels, smooth_activations, "
+        "quantize_activations; speed and agreement "
         "with the float model are measured on made-up "
         "inputs"
     ]
@@ -128,8 +126,8 @@ def test_samples_to_evaluate_on_alone_calibrate_nothing(tmp_path: Path) -> None:
     assert len(prepared.evaluation) == 40
     assert isinstance(judge(prepared), MetricJudge)
     assert prepared.warnings == [
-        "no samples were given with -d; left out: gru_reset_before, equalize_channels, "
-        "smooth_activations, quantize_recurrent, quantize_activations"
+        "no samples were given with -d; left out: equalize_channels, smooth_activations, "
+        "quantize_activations"
     ]
 
 
