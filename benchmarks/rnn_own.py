@@ -113,9 +113,9 @@ class _Once(Decisions):
             self._decided = super().passes()
         return self._decided
 
-    def turned(self) -> Model | None:
+    def turned(self, decided: Model) -> Model | None:
         if self._turned is None:
-            self._turned = (super().turned(),)
+            self._turned = (super().turned(decided),)
         return self._turned[0]
 
 

@@ -97,7 +97,7 @@ def _answered(
     """A row for everybody who answered the test set, by name; of the rest the reason."""
     files = [task.model, *map(task.samples, ("calibration_300", "test", "shifted"))]
     common = f"{digest(*files)} {(task.limit, *map(version, TOOLS))}"
-    settings = Settings((), (), max(options.threads), options.fresh, race=False)
+    settings = Settings((), (), 1, options.fresh, race=False)
     entries, failed = enter_all(task, [each.contender for each in who], common, settings)
     rows = {
         each.name: {**entry, "cells": counted(each.cells(artifact_of(task, entry)))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgebm.ir.edit import const
-from edgebm.ir.recurrent import cell_of
+from edgebm.ir.recurrent import Cell, X, cell_of
 from edgebm.ir.traits import RECURRENT
 from edgebm.search.found import Found
 
@@ -23,7 +23,6 @@ def cell_dicts(found: Found) -> list[dict[str, Any]]:
         cell, label = cell_of(node), node.name or "?"
         if cell is None:
             continue
-        initial = cell.initial_h
         rows.append(
             {
                 "name": label,
@@ -32,10 +31,18 @@ def cell_dicts(found: Found) -> list[dict[str, Any]]:
                 "hidden": cell.hidden,
                 "direction": cell.direction,
                 "resets_after": cell.resets_after,
-                "constant_state": initial is None or const(initial) is not None,
+                "constant_state": _starts_constant(cell),
                 "meant": "int8" if label in artifact.integer_nodes else "float",
                 "ran": ran.get(label),
                 "why": artifact.reasons.get(label, ""),
             }
         )
     return rows
+
+
+def _starts_constant(cell: Cell) -> bool:
+    """Whether the initial state is a constant: with a free batch axis not even zeros are one."""
+    initial, x = cell.initial_h, cell.node.inputs[X]
+    if initial is not None:
+        return const(initial) is not None
+    return x is not None and x.shape is not None and isinstance(x.shape[1], int)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import outputs, random_model, sqnr_db
-from tiny_models import QUICK, RNG, X, small
+from tiny_models import QUICK, RNG, X, short_recipe, small
 
 import edgebm
 from edgebm.errors import DataError, UsageError
@@ -186,6 +186,26 @@ def test_a_recurrent_model_is_tried_in_integers_and_reads_back_what_runs(tmp_pat
         said = session.report()
     assert said["cells_when_made"] == {"rnn": cell["ran"]}
     assert set(said["cells"].items()) <= {("rnn", cell["ran"])}
+
+
+def test_a_gru_is_turned_only_where_that_is_the_fastest() -> None:
+    pytest.importorskip("torch")
+    model = random_model(
+        "g (float[6,1,8] x) => (float[6,1,1,12] y)"
+        " { [rnn] y = GRU<hidden_size=12, linear_before_reset=1>(x, w, r, b) }",
+        w=(1, 36, 8),
+        r=(1, 36, 12),
+        b=(1, 72),
+    )
+    rows = [{"x": RNG.normal(size=(6, 1, 8)).astype(np.float32)} for _ in range(12)]
+    report = edgebm.compress(model, data=rows, recipe=short_recipe(), **QUICK).report
+    told = [note for note in report["notes"] if "turned" in note]
+    told += [skip["reason"] for skip in report["skips"] if skip["step"] == "gru_reset_before"]
+    assert len(told) == 1
+    ids = {candidate["id"].rpartition("/")[0] for candidate in report["candidates"]}
+    # What was timed without training is no candidate; what was trained is one.
+    assert ("openvino/int8-reset-before" in ids) == ("was turned" in told[0])
+    assert "onnxruntime/int8-cells" in ids
 
 
 def test_not_even_force_replaces_the_model_or_the_samples(tmp_path: Path) -> None:
