@@ -46,12 +46,6 @@ def build_plain(lowered: Model) -> dict[str, bytes]:
     return {MODEL: lowered.to_bytes()}
 
 
-def build_dynamic(lowered: Model) -> tuple[dict[str, bytes], int]:
-    """Products take the range of their left operand at each call; the files, and how many do."""
-    fused, count = fuse_products(lowered, dynamic=True)
-    return {MODEL: fused.to_bytes()}, count
-
-
 def build_packed(stored: Model, *, wide: bool) -> tuple[dict[str, bytes], int]:
     """Products unpack blocks of integer weights while they multiply; the files, and how many."""
     packed, count = pack_products(stored, wide=wide)
