@@ -33,19 +33,22 @@ class BasicBlock(nn.Module):
         return self.relu(inner + self.shortcut(x))
 
 
-class ResNet20(nn.Module):
-    """ResNet-20 for CIFAR: 3 stages of 3 blocks with 16, 32 and 64 channels."""
+class CifarResNet(nn.Module):
+    """ResNet for CIFAR (He et al., 2016, section 4.2): 3 stages of 16, 32 and 64 channels.
 
-    def __init__(self, classes: int) -> None:
+    `blocks` of each stage: 3 for ResNet-20, 9 for ResNet-56.
+    """
+
+    def __init__(self, classes: int, blocks: int) -> None:
         super().__init__()
-        blocks = [conv_bn(3, 16, 3, 1, 1), nn.ReLU()]
+        layers = [conv_bn(3, 16, 3, 1, 1), nn.ReLU()]
         channels = 16
         for width in (16, 32, 64):
-            for index in range(3):
+            for index in range(blocks):
                 stride = 2 if index == 0 and width > 16 else 1
-                blocks.append(BasicBlock(channels, width, stride))
+                layers.append(BasicBlock(channels, width, stride))
                 channels = width
-        self.features = nn.Sequential(*blocks)
+        self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(channels, classes)
 

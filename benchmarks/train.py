@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from datasets import (
     write_samples,
     write_validation,
 )
-from nets import ExposureNet, MobileNetV2Small, ResNet20
+from nets import CifarResNet, ExposureNet, MobileNetV2Small
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,7 +40,7 @@ class Job:
     """How one network is trained: one-cycle SGD with label smoothing.
 
     The first ``small_epochs`` see the images at 24x24, which halves their cost; the last
-    ``full_epochs`` see 32x32.
+    ``full_epochs`` see 32x32. With ``bf16`` convolutions are multiplied in it.
     """
 
     load: Callable[[Path], Dataset]
@@ -49,12 +50,14 @@ class Job:
     batch: int
     peak_rate: float
     flip: bool
+    bf16: bool = False
 
 
 JOBS = {
     "gtsrb": Job(gtsrb, MobileNetV2Small, 8, 3, batch=128, peak_rate=0.15, flip=False),
     "exposure": Job(exposure, ExposureNet, 6, 2, batch=128, peak_rate=0.1, flip=False),
-    "cifar10": Job(cifar10, ResNet20, 5, 1, batch=128, peak_rate=0.25, flip=True),
+    "cifar10": Job(cifar10, partial(CifarResNet, blocks=3), 5, 1, 128, 0.25, flip=True),
+    "resnet56": Job(cifar10, partial(CifarResNet, blocks=9), 10, 4, 128, 0.2, flip=True, bf16=True),
 }
 
 
@@ -123,7 +126,9 @@ def fit(job: Job, dataset: Dataset, seed: int) -> nn.Module:
             if epoch < job.small_epochs:
                 x = functional.interpolate(x, (SMALL, SMALL), mode="bilinear", antialias=True)
             x = x.contiguous(memory_format=torch.channels_last)
-            loss = functional.cross_entropy(net(x), labels[chosen], label_smoothing=0.05)
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.bf16):
+                logits = net(x)
+            loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -35,6 +35,9 @@ class GraphModule(nn.Module):
     Floating-point weights of more than one element are parameters, all else are buffers; with
     `trainable` those are parameters whose name it says yes to. `weights` gives them by the names
     of the graph. The model is not changed: `write_back` puts trained weights into one.
+
+    Whatever reads a value named in `taps` reads `taps[name](value)` in its place: gates, noise,
+    rounding. They may be added and taken away at any time.
     """
 
     def __init__(self, model: Model, trainable: Callable[[str], bool] | None = None) -> None:
@@ -52,6 +55,7 @@ class GraphModule(nn.Module):
         self._outputs = tuple(name(value) for value in graph.outputs)
         self._plans: dict[tuple[tuple[str, ...], frozenset[str]], list[_Step]] = {}
         self._attributes: dict[str, str] = {}
+        self.taps: dict[str, Callable[[Tensor], Tensor]] = {}
         for label, value in graph.initializers.items():
             array = const(value)
             assert array is not None
@@ -93,15 +97,20 @@ class GraphModule(nn.Module):
         if key not in self._plans:
             self._plans[key] = _plan(self._steps, wanted, {*feeds, *self._attributes})
         values: dict[str, Tensor] = {**self.weights, **feeds}
+        values.update({k: tap(values[k]) for k, tap in self.taps.items() if k in values})
         for step in self._plans[key]:
             got = step.compute(*(None if r is None else values[r] for r in step.reads))
             outputs = (got,) if isinstance(got, Tensor) else got
             named = zip(step.writes, outputs, strict=False)
             # A value that was given stays as given.
-            values.update((k, tensor) for k, tensor in named if k and k not in feeds)
+            values.update((k, self._tapped(k, v)) for k, v in named if k and k not in feeds)
             for label in step.spent:
                 values.pop(label, None)
         return {label: values[label] for label in wanted}
+
+    def _tapped(self, label: str, value: Tensor) -> Tensor:
+        tap = self.taps.get(label)
+        return value if tap is None else tap(value)
 
 
 def _step(node: ir.Node, compute: Compute) -> _Step:

@@ -53,9 +53,19 @@ class Context:
     writes the decisions on a model as Q/DQ nodes, in a copy, with the placement and the bits that
     every engine of the target comes close to; `is_ignored` is the user's `--ignored`. `skips`
     and `notes` take what the report shall say: what was left alone, and what was done.
+
+    Steps that train learn from `teacher`, the model before any step, on `training`: all samples
+    that nothing is judged by, where `samples` are a few of them to calibrate on. `time_ms` is
+    the median time of a call of a small float model on the target, measured once and kept; None
+    where nothing can be timed. `lanes` are the float32 numbers that the target's processor
+    multiplies at once: widths are rounded to multiples of it.
     """
 
     samples: Samples | None = None
+    training: Samples | None = None
+    teacher: Model | None = None
+    time_ms: Callable[[Model], float] | None = None
+    lanes: int = 8
     observe: Callable[[Model], frozenset[str]] = lambda model: frozenset()
     lower: Callable[[Model], Model] = _no_lowering
     is_ignored: Callable[[str, str], bool] = lambda name, op_type: False

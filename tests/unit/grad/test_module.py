@@ -254,3 +254,17 @@ def test_names_with_dots_are_kept() -> None:
     model.graph.graph.initializers["w"].name = "layers.0.training"
     module = GraphModule(model)
     assert list(module.trained) == ["layers.0.training"]
+
+
+def test_what_reads_a_value_reads_its_tap() -> None:
+    model = parse(
+        "g (float[n,2] x) => (float[n,2] y) { h = Mul(x, w)  y = Relu(h) }",
+        w=np.array([2.0, -1.0], np.float32),
+    )
+    module = GraphModule(model)
+    x = torch.tensor([[1.0, 2.0]])
+    module.taps.update(x=lambda v: v + 1, w=lambda v: v * 10, h=lambda v: v.clamp(max=30))
+    assert module({"x": x})["y"].tolist() == [[30.0, 0.0]]
+    assert module({"x": x}, ["h", "w"])["w"].tolist() == [20.0, -10.0]
+    module.taps.clear()
+    assert module({"x": x})["y"].tolist() == [[2.0, 0.0]]
