@@ -15,6 +15,8 @@ EdgebmError                 .code  .hint  .details  .exit_code
 │   ├── InputRange          an index outside its table
 │   └── InputNonFinite      NaN or infinity
 ├── PassError               a compression pass failed                     1
+├── TrainingDiverged        its loss is no number any more                2
+├── WorkerLost              a process that trained along is gone          1
 ├── ConstraintMissed        best candidate is over a limit                3
 ├── GateFailed              a quality gate failed; no bundle              3
 ├── BundleError             the bundle itself                             4
@@ -140,6 +142,13 @@ class PassError(EdgebmError):
         at = f" at node '{node}'" if node else ""
         super().__init__(f"{step}{at}: {message}", hint=hint)
         self.step, self.node = step, node
+
+
+class TrainingDiverged(EdgebmError):
+    exit_code = 2
+
+
+class WorkerLost(EdgebmError): ...
 
 
 class ConstraintMissed(EdgebmError):

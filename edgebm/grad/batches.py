@@ -18,3 +18,30 @@ def stacked(samples: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, Tensor]:
         for label, array in feeds.items():
             columns.setdefault(label, []).append(array)
     return {label: torch.from_numpy(np.concatenate(parts)) for label, parts in columns.items()}
+
+
+class Shuffled:
+    """Numbers of samples in batches: all of them once, in chance order, then anew.
+
+    The batch of a step depends on the seed and the step alone.
+    """
+
+    def __init__(self, count: int, size: int, seed: int = 0) -> None:
+        self._count, self._size, self._seed = count, size, seed
+
+    def batch(self, step: int) -> Tensor:
+        """The numbers of batch `step`, [size]; a batch may end one round and begin the next."""
+        first = step * self._size
+        rounds = range(first // self._count, (first + self._size - 1) // self._count + 1)
+        order = torch.cat([self._round(number) for number in rounds])
+        start = first - rounds.start * self._count
+        return order[start : start + self._size]
+
+    def _round(self, number: int) -> Tensor:
+        return torch.randperm(self._count, generator=seeded(self._seed, number, 1))
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator whose chance depends on all of `numbers`."""
+    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(mixed[0] >> np.uint64(1)))

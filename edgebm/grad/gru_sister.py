@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from edgebm.grad.fit import Ended, Schedule, Task, fit, relative_mse
+from edgebm.grad.batches import Shuffled
+from edgebm.grad.fit import Ended, Part, Schedule, Task, fit
 from edgebm.grad.gru_cell import GruCell, Lesson, states_of
 from edgebm.grad.gru_start import regressed
+from edgebm.grad.losses import Each, relative_mse
 from edgebm.grad.module import GraphModule
-from edgebm.grad.sequences import Sequences, Shuffled
+from edgebm.grad.sequences import Sequences
 from edgebm.grad.tensors import to_array
 
 
@@ -64,7 +65,7 @@ def turned(
         if (found := judge(now.module())) < least:
             best, least = now, found
     student = best.module()
-    task = Task(_Batches(seen, teacher, teaching.noise), {"y": relative_mse}, judge)
+    task = Task(_Batches(seen, teacher, teaching), Each({"y": relative_mse}), judge)
     fitted = fit(student, task, teaching.schedule, seed=teaching.seed, progress=progress)
     w, r, b = (to_array(student.weights[key], np.dtype(np.float32)) for key in "wrb")
     return Turned(
@@ -96,19 +97,21 @@ class _Judge:
 class _Batches:
     """Noisy sequences for the sister, and what the original makes of as noisy ones."""
 
-    def __init__(self, lesson: Lesson, teacher: GraphModule, noise: float) -> None:
+    def __init__(self, lesson: Lesson, teacher: GraphModule, teaching: Teaching) -> None:
         self._lesson, self._teacher = lesson, teacher
-        self._noise = noise * lesson.student.deviation()
-        self._order = Shuffled(len(lesson.student), lesson.student.batch_size())
+        self._noise = teaching.noise * lesson.student.deviation()
+        size = lesson.student.batch_size()
+        self._order = Shuffled(len(lesson.student), size, teaching.seed)
 
-    def __call__(self, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        part = self._lesson.picked(self._order.next(generator))
+    def __call__(self, step: int, generator: torch.Generator) -> list[Part]:
+        part = self._lesson.picked(self._order.batch(step))
         read = part.student
         added = self._noise * torch.randn(read.x.shape, generator=generator)
         noisy = Sequences(part.teacher.x + added, part.teacher.lengths, part.teacher.initial)
         with torch.no_grad():
             target = states_of(self._teacher, noisy)
-        return {"x": read.x + added, "n": read.lengths, "h": read.initial}, {"y": target}
+        feeds = {"x": read.x + added, "n": read.lengths, "h": read.initial}
+        return [Part(feeds, {"y": target})]
 
 
 def _db(noise_over_signal: float) -> float:

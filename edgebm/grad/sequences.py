@@ -58,18 +58,3 @@ class Sequences:
         """How many make a batch: about as many steps in each, however long the sequences are."""
         mean = max(1, int(self.lengths.sum()) // len(self))
         return min(len(self), max(_LEAST, min(_MOST, _FRAMES // mean)))
-
-
-class Shuffled:
-    """Numbers of sequences in batches: all of them once, in chance order, then anew."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self._count, self._size = count, size
-        self._left = torch.empty(0, dtype=torch.int64)
-
-    def next(self, generator: torch.Generator) -> Tensor:
-        if len(self._left) < self._size:
-            fresh = torch.randperm(self._count, generator=generator)
-            self._left = torch.cat([self._left, fresh])
-        taken, self._left = self._left[: self._size], self._left[self._size :]
-        return taken

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
+from edgebm.passes.distill import Distill
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
@@ -23,6 +24,7 @@ from edgebm.passes.split_directions import SplitDirections
 AnyStep = Annotated[
     RecognizeCells
     | SplitDirections
+    | Distill
     | FoldBatchNorm
     | GruResetBefore
     | EqualizeChannels

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from edgebm.errors import UsageError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace `path` by a file that holds `data`; on any failure it is as it was.
+
+    Raises:
+        UsageError: it cannot be written; the system's reason is in the message.
+    """
+    replace_atomically(path, lambda file: file.write(data))
+
+
+def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Replace `path` by a file with what `write` puts into it; on any failure it is as it was.
 
     Raises:
         UsageError: it cannot be written; the system's reason is in the message.
@@ -23,7 +34,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())

@@ -5,11 +5,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+from edgebm.grad.batches import Shuffled  # noqa: E402
 from edgebm.grad.fit import Schedule  # noqa: E402
 from edgebm.grad.gru_cell import GruCell, Lesson, states_of  # noqa: E402
 from edgebm.grad.gru_sister import Teaching, turned  # noqa: E402
 from edgebm.grad.gru_start import regressed  # noqa: E402
-from edgebm.grad.sequences import Sequences, Shuffled  # noqa: E402
+from edgebm.grad.sequences import Sequences  # noqa: E402
 
 torch.set_num_threads(1)
 INPUTS, HIDDEN = 5, 8
@@ -70,8 +71,8 @@ def test_some_sequences_are_held_out(count: int, held: list[int]) -> None:
 
 
 def test_every_sequence_comes_once_before_it_comes_again() -> None:
-    order, generator = Shuffled(7, 3), torch.Generator().manual_seed(0)
-    drawn = torch.cat([order.next(generator) for _ in range(7)]).tolist()
+    order = Shuffled(7, 3, seed=0)
+    drawn = torch.cat([order.batch(step) for step in range(7)]).tolist()
     for first in (0, 7, 14):
         assert sorted(drawn[first : first + 7]) == list(range(7))
 

@@ -1,0 +1,260 @@
+"""Step after step of one training: gradients, judgements, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from edgebm.errors import WorkerLost
+from edgebm.grad.batches import seeded
+from edgebm.grad.checkpoint import State
+from edgebm.grad.interrupt import Interrupts
+from edgebm.grad.keeper import Keeper
+from edgebm.grad.losses import Objective, Tensors
+from edgebm.grad.module import GraphModule
+from edgebm.grad.schedule import Schedule
+from edgebm.grad.task import Ended, Fitted, Place, Task
+from edgebm.grad.update import Updater
+
+_TRIALS = 6  # steps that are timed to plan the rest
+_MARGIN = 0.95  # of the time that is planned; the rest is for what was not timed
+
+
+class _Stepper(nn.Module):
+    """From one part to its loss."""
+
+    def __init__(self, module: GraphModule, objective: Objective, place: Place) -> None:
+        super().__init__()
+        self.module, self.objective = module, objective
+        self._place = place
+
+    def forward(self, feeds: Tensors, targets: Tensors) -> Tensor:
+        with self._place.precision.cast(self._place.world.device):
+            got = self.module(feeds, list(self.objective.fetch))
+        # Losses are small differences: never in half precision.
+        loss: Tensor = self.objective(_full(got), _full(targets))
+        return loss
+
+
+def _full(values: Tensors) -> dict[str, Tensor]:
+    half = (torch.bfloat16, torch.float16)
+    return {k: v.float() if v.dtype in half else v for k, v in values.items()}
+
+
+class Training:
+    def __init__(
+        self, module: GraphModule, task: Task, schedule: Schedule, seed: int, place: Place
+    ) -> None:
+        self._task, self._schedule, self._seed, self._place = task, schedule, seed, place
+        self._module, self._world = module, place.world
+        self._home = next((p.device for p in module.parameters()), self._world.device)
+        self._stepper = _Stepper(module, task.objective, place).to(self._world.device)
+        self._parameters = [p for p in self._stepper.parameters() if p.requires_grad]
+        self._forward: nn.Module = self._stepper
+        self._keeper = Keeper(module, self._judged)
+        self._updater = self._new_updater()
+        self._done = self._resumed_at = 0
+        self._steps = schedule.steps if self._parameters else 0
+        self._before = math.nan
+        self._start = time.monotonic()
+
+    def _new_updater(self) -> Updater:
+        device, trained = self._world.device, self._module.trained
+        masks = [(trained[k], m.to(device)) for k, m in self._task.masks.items()]
+        scaler = self._place.precision.scaler(device)
+        return Updater(self._parameters, self._schedule, scaler, masks)
+
+    def begin(self) -> None:
+        """Judge and plan, or take over what a checkpoint holds."""
+        self._module.eval()
+        checkpoint = self._place.checkpoint
+        state = None if checkpoint is None else checkpoint.load()
+        if state is not None:
+            self._restore(state)
+        else:
+            self._before = self._keeper.look()
+            if math.isfinite(self._schedule.budget_s) and self._steps:
+                self._steps = self._fitted_steps()
+        if self._world.size > 1 and self._done < self._steps:
+            self._forward = self._distributed()
+
+    def run(self, progress: Callable[[int, int], None], held: Interrupts) -> Ended:
+        every = self._schedule.checks_in(self._steps)
+        while self._done < self._steps:
+            if not self._advance(held):
+                return "diverged"
+            progress(self._done, self._steps)
+            if every and self._done % every == 0:
+                self._keeper.look()
+            if 0 < self._schedule.patience <= self._keeper.since_best:
+                return "no better"
+            late = self._spent() > self._schedule.seconds
+            if self._done < self._steps and self._world.shared(float(late)):
+                return "out of time"
+            self._keep(held)
+        return "complete"
+
+    def end(self, ended: Ended) -> Fitted:
+        if self._done and ended != "diverged":
+            self._keeper.look()
+        self._keeper.restore()
+        self._stepper.to(self._home)
+        self._module.eval()
+        return Fitted(
+            self._done, self._before, self._keeper.best, ended,
+            self._steps, self._spent(), self._resumed_at,
+        )  # fmt: skip
+
+    def _advance(self, held: Interrupts) -> bool:
+        """One step; False where loss or gradients are no numbers."""
+        self._stepper.train()
+        try:
+            loss = self._backward(self._done)
+            told = [loss, float(bool(held.pending))]
+            total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
+        except RuntimeError as cause:
+            if self._world.size == 1:
+                raise
+            raise self._lost(cause) from cause
+        finally:
+            self._stepper.eval()
+        held.agreed = stop > 0
+        rate = self._schedule.rate_at(self._done, self._steps)
+        if not math.isfinite(total) or not self._updater.apply(rate):
+            return False
+        self._done += 1
+        return True
+
+    def _backward(self, step: int) -> float:
+        """Gradients of the loss of a step's batch; this process's part of the loss."""
+        chance = seeded(self._seed, step)
+        torch.manual_seed(chance.initial_seed())
+        parts = self._task.batches(step, chance)
+        self._updater.clear()
+        total = 0.0
+        for number, part in enumerate(parts):
+            with self._alone(last=number == len(parts) - 1):
+                loss = self._forward(self._moved(part.feeds), self._moved(part.targets))
+                # Processes that train together take the mean of their gradients.
+                self._updater.backward(loss * (part.share * self._world.size))
+            total += part.share * float(loss.detach())
+        return total
+
+    def _alone(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Gradients are exchanged once, with the last part."""
+        wrapped = self._forward
+        if last or not isinstance(wrapped, DistributedDataParallel):
+            return nullcontext()
+        return wrapped.no_sync()
+
+    def _moved(self, values: Tensors) -> dict[str, Tensor]:
+        return {k: v.to(self._world.device, non_blocking=True) for k, v in values.items()}
+
+    def _judged(self) -> float:
+        # Of one process, so that all keep the same weights.
+        found = self._task.judge(self._module) if self._world.leads else 0.0
+        return self._world.shared(found)
+
+    def _spent(self) -> float:
+        return time.monotonic() - self._start
+
+    def _fitted_steps(self) -> int:
+        """As many steps as fit in the budget, by the time that a few of them take."""
+        judging_s = self._spent()
+        with self._tried():
+            taken = []
+            for number in range(_TRIALS + 1):
+                started = time.monotonic()
+                self._backward(number * (self._steps - 1) // _TRIALS)
+                self._updater.apply(0.0)
+                taken.append(time.monotonic() - started)
+        each = sum(taken[1:]) / _TRIALS  # the first one also fills caches
+        checks = 17 if self._schedule.check_every == "auto" else 1
+        left = self._schedule.budget_s * _MARGIN - self._spent() - checks * judging_s
+        return max(1, min(self._steps, int(self._world.shared(left / each))))
+
+    def _distributed(self) -> nn.Module:
+        """The module wrapped so that gradients are means over all processes."""
+        with self._tried():
+            self._backward(0)
+            for parameter in self._parameters:  # what no loss depends on would be waited for
+                parameter.requires_grad_(parameter.grad is not None)
+        return DistributedDataParallel(self._stepper, broadcast_buffers=False)
+
+    @contextmanager
+    def _tried(self) -> Iterator[None]:
+        """Steps that leave nothing behind."""
+        held = {k: v.clone() for k, v in self._keeper.changing().items()}
+        optimizer = self._updater.state()
+        self._stepper.train()
+        yield
+        self._stepper.eval()
+        self._updater = self._new_updater()
+        self._updater.restore(*optimizer)
+        self._keeper.put(held)
+
+    def _keep(self, held: Interrupts) -> None:
+        """Write a checkpoint if it is time, or if this was the last step for now."""
+        checkpoint = self._place.checkpoint
+        if checkpoint is None:
+            return
+        if self._world.leads and (held.agreed or checkpoint.is_due()):
+            checkpoint.save(self._state())
+        if held.agreed:
+            held.deliver(
+                f"interrupted after step {self._done} of {self._steps}; the checkpoint "
+                f"{checkpoint.path} goes on from there: run the same again with --resume"
+            )
+
+    def _lost(self, cause: Exception) -> WorkerLost:
+        """What to raise when another process is gone; the state before the step is kept."""
+        checkpoint, written = self._place.checkpoint, ""
+        if checkpoint is not None:
+            written = f"; the checkpoint {checkpoint.path} has the state after step {self._done}"
+            if self._world.leads:
+                checkpoint.save(self._state())
+        return WorkerLost(
+            f"another process is gone in step {self._done + 1} of {self._steps}{written}: {cause}",
+            hint="start all processes again, with --resume to go on from a checkpoint",
+        )
+
+    def _state(self) -> State:
+        optimizer, rest = self._updater.state()
+        held = {"module": self._keeper.changing(), "best": self._keeper.kept}
+        held["objective"] = {k: p.detach() for k, p in self._stepper.objective.named_parameters()}
+        arrays = {
+            f"{kind}/{label}": tensor.cpu().numpy()
+            for kind, tensors in held.items()
+            for label, tensor in tensors.items()
+        }
+        arrays.update((f"optimizer/{label}", array) for label, array in optimizer.items())
+        meta = {
+            "step": self._done, "steps": self._steps, "seed": self._seed, "rest": rest,
+            "before": self._before, "best": self._keeper.best,
+            "since_best": self._keeper.since_best, "seconds": self._spent(),
+        }  # fmt: skip
+        return State(arrays, meta)
+
+    @torch.no_grad()
+    def _restore(self, state: State) -> None:
+        held = {
+            kind: {k: torch.from_numpy(array) for k, array in state.under(kind).items()}
+            for kind in ("module", "best", "objective")
+        }
+        self._keeper.put(held["module"])
+        self._keeper.kept = {k: v.to(self._world.device) for k, v in held["best"].items()}
+        for label, parameter in self._stepper.objective.named_parameters():
+            parameter.copy_(held["objective"][label])
+        meta = state.meta
+        self._updater.restore(state.under("optimizer"), meta["rest"])
+        self._done = self._resumed_at = meta["step"]
+        self._steps, self._before = meta["steps"], meta["before"]
+        self._keeper.best, self._keeper.since_best = meta["best"], meta["since_best"]
+        self._start -= meta["seconds"]

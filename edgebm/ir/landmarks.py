@@ -1,0 +1,105 @@
+"""Values of a graph by which a student is held against its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import onnx_ir as ir
+
+from edgebm.ir.edit import const, name, sole_user
+from edgebm.ir.model import Model
+from edgebm.ir.traits import RECURRENT, is_float
+
+_ACTIVATIONS = frozenset(
+    {"Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Gelu", "HardSwish", "Mish", "Clip", "Tanh"}
+)
+_FEWEST, _MOST = 2, 8
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlace:
+    """One attention by names: its probabilities [N, heads, T, T], its values [N, heads, T, D]."""
+
+    probabilities: str
+    values: str
+
+
+def landmarks(model: Model) -> list[str]:
+    """Values between the blocks of a model, in order, graph outputs left out.
+
+    Those are the sums of residual blocks (behind a LayerNormalization that alone reads one, its
+    output) and the hidden outputs of recurrent layers at all steps. Models that have fewer than
+    two of them: the outputs of activations.
+    """
+    found = [name(value) for node in model.nodes() if (value := _block_end(node)) is not None]
+    if len(found) < _FEWEST:
+        found = [
+            name(node.outputs[0])
+            for node in model.nodes()
+            if node.op_type in _ACTIVATIONS and not node.outputs[0].is_graph_output()
+        ]
+    return found
+
+
+def thinned(names: Sequence[T]) -> list[T]:
+    """A few of `names`: every second, or fewer, always with the last one; all of up to three."""
+    if len(names) <= _FEWEST + 1:
+        return list(names)
+    stride = max(2, -(-len(names) // _MOST))
+    return list(names[::-1][::stride][::-1])
+
+
+def attentions(model: Model) -> list[AttentionPlace]:
+    """Every softmax of rank 4 whose result is multiplied with values, in order."""
+    found = []
+    for node in model.nodes("Softmax"):
+        out = node.outputs[0]
+        if out.shape is None or len(out.shape) != 4:
+            continue
+        reader = sole_user(out)
+        if reader is None or reader.op_type != "MatMul" or reader.inputs[0] is not out:
+            continue
+        values = reader.inputs[1]
+        if values is not None and const(values) is None:
+            found.append(AttentionPlace(name(out), name(values)))
+    return found
+
+
+def _block_end(node: ir.Node) -> ir.Value | None:
+    out = node.outputs[0]
+    if node.op_type in RECURRENT:
+        used = out.name and tuple(out.uses()) and not out.is_graph_output()
+        return out if used else None
+    if node.op_type != "Add" or not _is_residual(node):
+        return None
+    reader = sole_user(out)
+    if reader is not None and reader.op_type == "LayerNormalization":
+        out = reader.outputs[0]
+    return None if out.is_graph_output() else out
+
+
+def _is_residual(node: ir.Node) -> bool:
+    """Whether one of the terms is computed from the other."""
+    a, b = node.inputs
+    if a is None or b is None or not (is_float(a) and is_float(b)):
+        return False
+    if const(a) is not None or const(b) is not None:
+        return False
+    return _depends(a, b) or _depends(b, a)
+
+
+def _depends(value: ir.Value, on: ir.Value) -> bool:
+    seen: set[ir.Node] = set()
+    left = [value]
+    while left:
+        each = left.pop()
+        if each is on:
+            return True
+        node = each.producer()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [read for read in node.inputs if read is not None]
+    return False
