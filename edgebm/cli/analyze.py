@@ -89,7 +89,7 @@ def command(model: str, out: Path | None, top: int, as_json: bool, **options: An
     _check(model, out, {"top": top, "force": force, **options})
 
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import analyze
+    from edgebm.verbs.analyze import analyze
 
     with show_progress() as progress:
         found = analyze(source(model), progress=progress, **options)

@@ -192,8 +192,8 @@ def command(
         click.echo(f"note: {journal} holds {known} entries; those that fit are reused", err=True)
 
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import compress
     from edgebm.report.table import print_summary, stdout_console
+    from edgebm.verbs.compress import compress
 
     with _ended_by(signal.SIGTERM, journal), show_progress(title=path.name) as progress:
         result = compress(
@@ -241,9 +241,9 @@ def _dry_run(
     model: str, path: Path, arguments: dict[str, Any], *, force: bool, as_json: bool
 ) -> None:
     from edgebm.cli.progress import show_progress
-    from edgebm.planning import plan
     from edgebm.report.plan_table import print_plan
     from edgebm.report.table import stdout_console
+    from edgebm.verbs.plan import plan
 
     with show_progress() as progress:
         planned = plan(source(model), **arguments, progress=progress)
