@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import check_arguments, duration_s, model_name, source
+from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults
 from edgebm.search.journal import GO_ON, Journal, resume_path
 
@@ -41,14 +42,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     metavar="NAME|FILE",
     help="Device to build for; may repeat. Default: host, this machine.",
 )
-@click.option(
-    "-r",
-    "--recipe",
-    default="int8",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What to do to the model.",
-)
+@recipe_option
 @click.option(
     "-d",
     "--data",
@@ -78,25 +72,8 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
 @click.option(
     "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
 )
-@click.option(
-    "--ignored",
-    multiple=True,
-    metavar="NODE|PATTERN|OP",
-    help="Nodes that stay float; may repeat.",
-)
-@click.option(
-    "--state",
-    multiple=True,
-    metavar="INPUT:OUTPUT",
-    help="A state before and after a call, in place of those that are found; may repeat. "
-    "'none': there is no state.",
-)
-@click.option(
-    "--streaming",
-    is_flag=True,
-    help="Make a model of single steps, with its states as inputs and outputs, of MODEL, which "
-    "takes sequences.",
-)
+@ignored_option
+@state_options
 @click.option(
     "--initial-state",
     metavar="FILE.npz",
@@ -110,9 +87,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     help="Sizes that get a static copy of their own; may repeat.",
 )
 @click.option("--threads", type=int, help="Only this number of threads. Default: 1 to all.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
-)
+@seed_option
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--keep",
