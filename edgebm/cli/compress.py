@@ -167,7 +167,7 @@ def command(
         click.echo(f"note: {journal} holds {known} entries; those that fit are reused", err=True)
 
     from edgebm.cli.progress import show_progress
-    from edgebm.report.table import print_summary, stdout_console
+    from edgebm.report.table import print_cuts, print_summary, stdout_console
     from edgebm.verbs.compress import compress
 
     with _ended_by(signal.SIGTERM, journal), show_progress(title=path.name) as progress:
@@ -189,6 +189,7 @@ def command(
     if as_json:
         emit_json({"path": result.path, **result.report})
     else:
+        print_cuts(result.report, stdout_console())
         print_summary(result.report, stdout_console())
         click.echo(result.path)
     click.get_current_context().exit(result.exit_code)

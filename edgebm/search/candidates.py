@@ -82,8 +82,10 @@ class Candidate:
         """
         kind, rest = self.artifact.kind, self.config.precision
         parts = ["pruned"] if self.artifact.pruned else []
-        parts += [] if kind == "float" else [kind]
-        parts += [] if parts and rest == "f32" else [rest]
+        if kind != "float":
+            parts.append(kind)
+        if kind == "float" or rest != "f32":
+            parts.append(rest)
         return "+".join(parts)
 
     @property
