@@ -22,7 +22,7 @@ from datasets import WORK
 from peer_tools import Source, build_nncf
 from peers import TASKS
 
-from edgebm.pipeline import quantize
+from edgebm.verbs.quantize import quantize
 
 TURNS = 3
 

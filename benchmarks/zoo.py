@@ -31,7 +31,8 @@ from edgebm.ir.model import Model
 from edgebm.recipe import load_recipe
 from edgebm.search.build import BUILD
 from edgebm.search.candidates import Artifact, Candidate, Face
-from edgebm.search.job import Options, prepare
+from edgebm.search.job import Options
+from edgebm.search.prepare import prepare
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import rank_grids
 from edgebm.search.target import Search

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from edgebm.errors import EdgebmError
 
 if TYPE_CHECKING:
-    from edgebm.pipeline import Result, analyze, compress, evaluate, quantize
-    from edgebm.planning import plan
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
+    from edgebm.verbs.analyze import analyze
+    from edgebm.verbs.compress import Result, compress
+    from edgebm.verbs.evaluate import evaluate
+    from edgebm.verbs.plan import plan
+    from edgebm.verbs.quantize import quantize
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,10 +35,9 @@ __all__ = [
     "plan",
     "quantize",
 ]
-_MODULES = dict.fromkeys(
-    ("Result", "analyze", "compress", "evaluate", "quantize"), "edgebm.pipeline"
-)
-_MODULES["plan"] = "edgebm.planning"
+_VERBS = ("analyze", "compress", "evaluate", "plan", "quantize")
+_MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
+_MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"
 _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 

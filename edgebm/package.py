@@ -152,7 +152,7 @@ def _keep_graphs(job: Job, found: Sequence[Found], folder: Path) -> None:
     """The graphs of each stage as ONNX files, to look at in a viewer or to bisect."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "imported.onnx").write_bytes(job.model.to_bytes())
+        (folder / "imported.onnx").write_bytes(job.original.to_bytes())
         for each in found:
             for outcome in each.choice.outcomes:
                 artifact = outcome.candidate.artifact

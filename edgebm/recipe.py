@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from edgebm.data.preprocess import Preprocess
 from edgebm.errors import RecipeError
 from edgebm.passes.base import STRICT
-from edgebm.passes.catalog import AnyStep
+from edgebm.passes.catalog import DECIDING, SHRINKING, AnyStep
 from edgebm.yaml_file import YamlKind
 
 
@@ -26,6 +26,17 @@ class Repair:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class SparsitySearch:
+    """How much of what steps name as `sparsity` is cut: settled by bisection on measurements.
+
+    The first try cuts as much as the steps say; if that misses a limit, half of it, and so on.
+    The model is trained in each of at most `tries`.
+    """
+
+    tries: Annotated[int, Field(ge=1)] = 3
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """What to do with a model.
 
@@ -35,7 +46,8 @@ class Recipe:
     `accuracy` says what is asked for where the user sets no limit (`search/judge.py`): "strict"
     allows no loss that chance does not explain. `repair` lifts layers that harm the outputs to
     float where integers alone are not accurate enough; None leaves that. `explain` puts the
-    blame of every layer in the report even if nothing had to be repaired.
+    blame of every layer in the report even if nothing had to be repaired. `sparsity_search` tries
+    lesser amounts where cutting as much as the steps say costs too much; None does not.
     `subset_size` is how many samples calibrate. `preprocess` says how images become arrays.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
@@ -53,6 +65,7 @@ class Recipe:
     accuracy: Literal["default", "strict"] = "default"
     repair: Repair | None = None
     explain: bool = False
+    sparsity_search: SparsitySearch | None = None
     subset_size: Annotated[int, Field(ge=1)] = 300
     preprocess: Preprocess | None = None
 
@@ -67,6 +80,23 @@ class Recipe:
                 "steps has quantize_weights_only and quantize_activations: integers are either "
                 "multiplied in float or with integers; beside the latter use quantize_weights"
             )
+        late = [step.kind for step in self.shrinking if step.kind in DECIDING]
+        if late:
+            raise ValueError(
+                f"steps has {', '.join(late)} before {self.shrinking[-1].kind}: a model is made "
+                "smaller and taught before it is decided how to quantize it"
+            )
+
+    @property
+    def shrinking(self) -> tuple[AnyStep, ...]:
+        """The steps up to the last that makes the model smaller, or teaches what was made so."""
+        ends = [place for place, s in enumerate(self.steps, 1) if s.kind in SHRINKING]
+        return self.steps[: max(ends, default=0)]
+
+    @property
+    def quantizing(self) -> tuple[AnyStep, ...]:
+        """All other steps: those of a model that stays as large as it is."""
+        return tuple(step for step in self.steps if step.kind not in SHRINKING)
 
     @property
     def needs_samples(self) -> bool:

@@ -90,6 +90,14 @@ class Target:
         """Whether this is the machine we are on: only then is latency measured."""
         return self.name == HOST
 
+    @property
+    def lanes(self) -> int:
+        """Float32 numbers in a vector register: kernels compute channels in blocks of as many.
+
+        8 where that is less: a block of integers holds at least as many.
+        """
+        return 16 if "avx512f" in self.features else 8
+
     def missing(self) -> tuple[str, ...]:
         """What this machine lacks to run what is built for the target, as words; () if nothing."""
         if self.arch != cpu.arch():

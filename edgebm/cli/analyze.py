@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import source, source_faults, usage_error, yaml_faults
+from edgebm.cli.options import ignored_option, recipe_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
 EXAMPLE = """\
@@ -37,14 +38,7 @@ Examples:
     metavar="NAME|FILE",
     help="Device whose CPU decides how many bits there are.",
 )
-@click.option(
-    "-r",
-    "--recipe",
-    default="int8",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What to do to the model.",
-)
+@recipe_option
 @click.option(
     "-o",
     "--out",
@@ -53,25 +47,8 @@ Examples:
     help="HTML page to write, with histograms of every layer.",
 )
 @click.option("--top", type=int, default=10, show_default=True, help="Layers to list.")
-@click.option(
-    "--ignored",
-    multiple=True,
-    metavar="NODE|PATTERN|OP",
-    help="Nodes that stay float; may repeat.",
-)
-@click.option(
-    "--state",
-    multiple=True,
-    metavar="INPUT:OUTPUT",
-    help="A state before and after a call, in place of those that are found; may repeat. "
-    "'none': there is no state.",
-)
-@click.option(
-    "--streaming",
-    is_flag=True,
-    help="Make a model of single steps, with its states as inputs and outputs, of MODEL, which "
-    "takes sequences.",
-)
+@ignored_option
+@state_options
 @click.option(
     "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
 )
@@ -89,7 +66,7 @@ def command(model: str, out: Path | None, top: int, as_json: bool, **options: An
     _check(model, out, {"top": top, "force": force, **options})
 
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import analyze
+    from edgebm.verbs.analyze import analyze
 
     with show_progress() as progress:
         found = analyze(source(model), progress=progress, **options)

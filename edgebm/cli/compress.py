@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import check_arguments, duration_s, model_name, source
+from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults
 from edgebm.search.journal import GO_ON, Journal, resume_path
 
@@ -41,14 +42,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     metavar="NAME|FILE",
     help="Device to build for; may repeat. Default: host, this machine.",
 )
-@click.option(
-    "-r",
-    "--recipe",
-    default="int8",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What to do to the model.",
-)
+@recipe_option
 @click.option(
     "-d",
     "--data",
@@ -78,25 +72,8 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
 @click.option(
     "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
 )
-@click.option(
-    "--ignored",
-    multiple=True,
-    metavar="NODE|PATTERN|OP",
-    help="Nodes that stay float; may repeat.",
-)
-@click.option(
-    "--state",
-    multiple=True,
-    metavar="INPUT:OUTPUT",
-    help="A state before and after a call, in place of those that are found; may repeat. "
-    "'none': there is no state.",
-)
-@click.option(
-    "--streaming",
-    is_flag=True,
-    help="Make a model of single steps, with its states as inputs and outputs, of MODEL, which "
-    "takes sequences.",
-)
+@ignored_option
+@state_options
 @click.option(
     "--initial-state",
     metavar="FILE.npz",
@@ -110,9 +87,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     help="Sizes that get a static copy of their own; may repeat.",
 )
 @click.option("--threads", type=int, help="Only this number of threads. Default: 1 to all.")
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
-)
+@seed_option
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--keep",
@@ -192,8 +167,8 @@ def command(
         click.echo(f"note: {journal} holds {known} entries; those that fit are reused", err=True)
 
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import compress
-    from edgebm.report.table import print_summary, stdout_console
+    from edgebm.report.table import print_cuts, print_summary, stdout_console
+    from edgebm.verbs.compress import compress
 
     with _ended_by(signal.SIGTERM, journal), show_progress(title=path.name) as progress:
         result = compress(
@@ -214,6 +189,7 @@ def command(
     if as_json:
         emit_json({"path": result.path, **result.report})
     else:
+        print_cuts(result.report, stdout_console())
         print_summary(result.report, stdout_console())
         click.echo(result.path)
     click.get_current_context().exit(result.exit_code)
@@ -241,9 +217,9 @@ def _dry_run(
     model: str, path: Path, arguments: dict[str, Any], *, force: bool, as_json: bool
 ) -> None:
     from edgebm.cli.progress import show_progress
-    from edgebm.planning import plan
     from edgebm.report.plan_table import print_plan
     from edgebm.report.table import stdout_console
+    from edgebm.verbs.plan import plan
 
     with show_progress() as progress:
         planned = plan(source(model), **arguments, progress=progress)

@@ -119,9 +119,9 @@ def _first_image(samples: bytes) -> bytes:
 
 def _compress(name: str, out: Path, *, measure_s: float, force: bool) -> Outcome:
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import compress
     from edgebm.report.html import render_html
     from edgebm.runtime.session import load
+    from edgebm.verbs.compress import compress
 
     bundle, page = out / f"{name}.edgebm", out / f"{name}.html"
     with show_progress(f"{name}: ") as progress:

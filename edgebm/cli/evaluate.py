@@ -68,7 +68,7 @@ def command(
         raise usage_error(faults, "evaluate")
 
     from edgebm.cli.progress import show_progress
-    from edgebm.pipeline import evaluate
+    from edgebm.verbs.evaluate import evaluate
 
     with show_progress() as progress:
         figures = evaluate(

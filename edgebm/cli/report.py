@@ -117,6 +117,7 @@ def _write_report(bundle: Path, page: Path, *, force: bool, as_json: bool) -> No
     from edgebm.report.table import (
         print_candidates,
         print_cells,
+        print_cuts,
         print_summary,
         stdout_console,
     )
@@ -127,6 +128,7 @@ def _write_report(bundle: Path, page: Path, *, force: bool, as_json: bool) -> No
         emit_json({"page": page, **report})
         return
     console = stdout_console()
+    print_cuts(report, console)
     print_summary(report, console)
     print_candidates(report, console)
     print_cells(report, console)

@@ -1,4 +1,4 @@
-"""Ops that work on each element by itself, with broadcasting, and the softmax of an axis."""
+"""Ops that work on each element by itself, with broadcasting."""
 
 from __future__ import annotations
 
@@ -39,16 +39,6 @@ def _cast(node: ir.Node) -> Compute:
     return lambda x: x.to(dtype)
 
 
-def _softmax(node: ir.Node) -> Compute:
-    axis = node.attributes.get_int("axis", -1)
-    return lambda x: torch.softmax(x, axis)
-
-
-def _log_softmax(node: ir.Node) -> Compute:
-    axis = node.attributes.get_int("axis", -1)
-    return lambda x: torch.log_softmax(x, axis)
-
-
 OPS: Family = {
     "Abs": plain(torch.abs),
     "Add": plain(torch.add),
@@ -64,7 +54,6 @@ OPS: Family = {
     "Less": plain(torch.lt),
     "LessOrEqual": plain(torch.le),
     "Log": plain(torch.log),
-    "LogSoftmax": _log_softmax,
     "Max": plain(_folded(torch.maximum)),
     "Min": plain(_folded(torch.minimum)),
     "Mul": plain(torch.mul),
@@ -72,11 +61,7 @@ OPS: Family = {
     "Not": plain(torch.logical_not),
     "Or": plain(torch.logical_or),
     "Pow": plain(_pow),
-    "Relu": plain(torch.relu),
-    "Sigmoid": plain(torch.sigmoid),
-    "Softmax": _softmax,
     "Sqrt": plain(torch.sqrt),
     "Sub": plain(torch.sub),
-    "Tanh": plain(torch.tanh),
     "Where": plain(torch.where),
 }

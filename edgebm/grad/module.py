@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from edgebm.errors import UnsupportedModel, UsageError
-from edgebm.grad.op import Compute
+from edgebm.grad.op import Bound, ByMode, Compute
 from edgebm.grad.ops import bind
 from edgebm.grad.tensors import TORCH_DTYPES, to_array, to_tensor
 from edgebm.ir.edit import const, name, replace_const
+from edgebm.ir.learned import learned
 from edgebm.ir.model import Model
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class _Node:
+    """One node: what it does, and the values it reads and writes."""
+
+    bound: Bound
+    reads: tuple[str | None, ...]
+    writes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Step:
-    """One node: what it computes, the values it reads and writes, and those nobody reads after."""
+    """One node of a plan: what it computes in this mode, and the values nobody reads after."""
 
     compute: Compute
     reads: tuple[str | None, ...]
     writes: tuple[str, ...]
-    spent: tuple[str, ...] = ()
+    spent: tuple[str, ...]
 
 
 class GraphModule(nn.Module):
     """Values are computed by name: `module({"x": x}, ["y"])["y"]`.
 
-    Floating-point weights of more than one element are parameters, all else are buffers; with
-    `trainable` those are parameters whose name it says yes to. `weights` gives them by the names
-    of the graph. The model is not changed: `write_back` puts trained weights into one.
+    The floating-point weights of layers are parameters (`ir/learned.py` says which those are),
+    all else are buffers; with `trainable` those are parameters whose name it says yes to.
+    `weights` gives them by the names of the graph. The model is not changed: `write_back` puts
+    trained weights into one.
+
+    A new module is in eval mode, unlike others of torch: it answers as the graph does. After
+    `module.train()` a BatchNormalization takes the moments of the batch, and its running ones
+    follow; nothing else changes.
 
     Whatever reads a value named in `taps` reads `taps[name](value)` in its place: gates, noise,
     rounding. They may be added and taken away at any time.
@@ -49,24 +64,25 @@ class GraphModule(nn.Module):
         """
         super().__init__()
         graph = model.graph.graph
-        compute = bind(graph, model.source)
+        bound = bind(graph, model.source)
         _check_dtypes(model)
-        self._steps = [_step(node, compute[node]) for node in graph]
+        self._nodes = [_node(node, bound[node]) for node in graph]
         self._outputs = tuple(name(value) for value in graph.outputs)
-        self._plans: dict[tuple[tuple[str, ...], frozenset[str]], list[_Step]] = {}
+        self._plans: dict[tuple[tuple[str, ...], frozenset[str], bool], list[_Step]] = {}
         self._attributes: dict[str, str] = {}
         self.taps: dict[str, Callable[[Tensor], Tensor]] = {}
+        chosen = learned(model).__contains__ if trainable is None else trainable
         for label, value in graph.initializers.items():
             array = const(value)
             assert array is not None
-            self._hold(label, to_tensor(array), trainable)
+            self._hold(label, to_tensor(array), trainable=chosen(label))
+        self.eval()
 
-    def _hold(self, label: str, tensor: Tensor, trainable: Callable[[str], bool] | None) -> None:
+    def _hold(self, label: str, tensor: Tensor, *, trainable: bool) -> None:
         # Dots are no part of an attribute's name in torch, nor may it hide a method.
         attribute = "w:" + label.replace("%", "%25").replace(".", "%2E")
         self._attributes[label] = attribute
-        wanted = tensor.numel() > 1 if trainable is None else trainable(label)
-        if wanted and tensor.is_floating_point():
+        if trainable and tensor.is_floating_point():
             self.register_parameter(attribute, nn.Parameter(tensor))
         else:
             self.register_buffer(attribute, tensor)
@@ -93,9 +109,10 @@ class GraphModule(nn.Module):
             UsageError: names that the graph does not have, or inputs that are missing; all.
         """
         wanted = tuple(self._outputs if fetch is None else fetch)
-        key = (wanted, frozenset(feeds))
+        key = (wanted, frozenset(feeds), self.training)
         if key not in self._plans:
-            self._plans[key] = _plan(self._steps, wanted, {*feeds, *self._attributes})
+            given = {*feeds, *self._attributes}
+            self._plans[key] = _plan(self._nodes, wanted, given, training=self.training)
         values: dict[str, Tensor] = {**self.weights, **feeds}
         values.update({k: tap(values[k]) for k, tap in self.taps.items() if k in values})
         for step in self._plans[key]:
@@ -113,20 +130,26 @@ class GraphModule(nn.Module):
         return value if tap is None else tap(value)
 
 
-def _step(node: ir.Node, compute: Compute) -> _Step:
+def _node(node: ir.Node, bound: Bound) -> _Node:
     reads = tuple(None if value is None else name(value) for value in node.inputs)
-    return _Step(compute, reads, tuple(value.name or "" for value in node.outputs))
+    return _Node(bound, reads, tuple(value.name or "" for value in node.outputs))
 
 
-def _plan(steps: Sequence[_Step], wanted: Sequence[str], given: set[str]) -> list[_Step]:
+def _plan(
+    nodes: Sequence[_Node], wanted: Sequence[str], given: set[str], *, training: bool
+) -> list[_Step]:
     """The steps that `wanted` needs and `given` does not spare, in order."""
     needed, later, chosen = set(wanted) - given, {*wanted, *given}, []
-    for step in reversed(steps):
-        if needed.isdisjoint(step.writes):
+    for node in reversed(nodes):
+        if needed.isdisjoint(node.writes):
             continue
-        needed -= set(step.writes)
-        mine = {read for read in step.reads if read is not None}
-        chosen.append(replace(step, spent=tuple(sorted(mine - later))))
+        needed -= set(node.writes)
+        mine = {read for read in node.reads if read is not None}
+        compute = node.bound
+        if isinstance(compute, ByMode):
+            compute = compute.trains if training else compute.answers
+        spent = tuple(sorted(mine - later))
+        chosen.append(_Step(compute, node.reads, node.writes, spent))
         later |= mine
         needed |= mine - given
     if needed:
@@ -153,10 +176,11 @@ def _check_dtypes(model: Model) -> None:
 
 @torch.no_grad()
 def write_back(module: GraphModule, model: Model) -> list[str]:
-    """Put the parameters of `module` into `model`, in place, under their names.
+    """Put the floating-point weights of `module` into `model`, in place, under their names.
 
-    A weight that is bit for bit what the model has stays the array it is, with what was decided
-    on it; a trained one is a new array.
+    Parameters, and buffers as well: running moments follow in training. A weight that is bit for
+    bit what the model has stays the array it is, with what was decided on it; a changed one is a
+    new array.
 
     Returns:
         The names of the weights that are new.
@@ -165,20 +189,21 @@ def write_back(module: GraphModule, model: Model) -> list[str]:
         UsageError: the model lacks a weight of the module, or has it in another shape; all.
     """
     held = model.graph.graph.initializers
-    found = {label: const(held.get(label)) for label in module.trained}
+    floats = {k: tensor for k, tensor in module.weights.items() if tensor.is_floating_point()}
+    found = {label: const(held.get(label)) for label in floats}
     faults = [
-        f"'{label}' is {list(parameter.shape)} in the module and "
+        f"'{label}' is {list(tensor.shape)} in the module and "
         f"{'missing' if array is None else list(array.shape)} in the model"
-        for label, parameter in module.trained.items()
-        if (array := found[label]) is None or array.shape != tuple(parameter.shape)
+        for label, tensor in floats.items()
+        if (array := found[label]) is None or array.shape != tuple(tensor.shape)
     ]
     if faults:
         raise UsageError(f"the module was made from another model: {'; '.join(faults)}")
     changed = []
-    for label, parameter in module.trained.items():
+    for label, tensor in floats.items():
         old = found[label]
         assert old is not None
-        new = to_array(parameter, old.dtype)
+        new = to_array(tensor, old.dtype)
         if new.tobytes() != old.tobytes():
             replace_const(held[label], new)
             changed.append(label)

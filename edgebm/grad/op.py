@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from torch import Tensor
@@ -10,7 +11,18 @@ from torch import Tensor
 Compute = Callable[..., Tensor | tuple[Tensor, ...]]
 """From the inputs of a node (None where one is left out) to its output, or to all of them."""
 
-Rule = Callable[[ir.Node], Compute]
+
+@dataclass(frozen=True, slots=True)
+class ByMode:
+    """An op that does one thing in eval mode and another in training."""
+
+    answers: Compute
+    trains: Compute
+
+
+Bound = Compute | ByMode
+
+Rule = Callable[[ir.Node], Bound]
 """Reads the attributes of a node once. Raises `NotCovered` for a form that is not there."""
 
 Family = Mapping[str, Rule]

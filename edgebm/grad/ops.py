@@ -7,25 +7,39 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from edgebm.errors import UnsupportedModel
-from edgebm.grad import elementwise, linear, recurrent, reduction, shape
-from edgebm.grad.op import Compute, Family, NotCovered
+from edgebm.grad import (
+    activation,
+    convolution,
+    elementwise,
+    linear,
+    norm,
+    pooling,
+    recurrent,
+    reduction,
+    shape,
+)
+from edgebm.grad.op import Bound, Family, NotCovered
 
 OPS: Family = {
+    **activation.OPS,
+    **convolution.OPS,
     **elementwise.OPS,
     **linear.OPS,
+    **norm.OPS,
+    **pooling.OPS,
     **recurrent.OPS,
     **reduction.OPS,
     **shape.OPS,
 }
 
 
-def bind(nodes: Iterable[ir.Node], source: str = "") -> dict[ir.Node, Compute]:
+def bind(nodes: Iterable[ir.Node], source: str = "") -> dict[ir.Node, Bound]:
     """The function of each node.
 
     Raises:
         UnsupportedModel: every node whose op, or form of it, is in no table; all at once.
     """
-    bound: dict[ir.Node, Compute] = {}
+    bound: dict[ir.Node, Bound] = {}
     faults = []
     for node in nodes:
         rule = OPS.get(node.op_type) if node.domain in ("", "ai.onnx") else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
@@ -57,14 +58,16 @@ class Context:
     Steps that train learn from `teacher`, the model before any step, on `training`: all samples
     that nothing is judged by, where `samples` are a few of them to calibrate on. `time_ms` is
     the median time of a call of a small float model on the target, measured once and kept; None
-    where nothing can be timed. `lanes` are the float32 numbers that the target's processor
-    multiplies at once: widths are rounded to multiples of it.
+    where nothing can be timed. What training has done is kept at `checkpoint`, and a step goes
+    on from there. `lanes` are the float32 numbers that the target's processor multiplies at
+    once: widths are rounded to multiples of it.
     """
 
     samples: Samples | None = None
     training: Samples | None = None
     teacher: Model | None = None
     time_ms: Callable[[Model], float] | None = None
+    checkpoint: Path | None = None
     lanes: int = 8
     observe: Callable[[Model], frozenset[str]] = lambda model: frozenset()
     lower: Callable[[Model], Model] = _no_lowering

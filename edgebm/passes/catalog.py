@@ -21,6 +21,13 @@ from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.passes.split_directions import SplitDirections
 
+# Steps that make a model smaller, or teach one that was made so: the original is their teacher.
+SHRINKING = frozenset({"prune", "drop_blocks", "sparsify_2_4", "distill"})
+# Steps that decide how to quantize: they come after those.
+DECIDING = frozenset(
+    {"quantize_weights", "quantize_activations", "quantize_recurrent", "quantize_weights_only"}
+)
+
 AnyStep = Annotated[
     RecognizeCells
     | SplitDirections

@@ -33,6 +33,7 @@ from edgebm.report.comparison_figure import comparison_svg, why_no_picture
 from edgebm.report.figures import MAX_LAYERS, candidates_svg, layers_svg
 from edgebm.report.findings import findings
 from edgebm.report.histogram import histogram_svg
+from edgebm.report.pruning import cut_rows
 from edgebm.report.rows import (
     NONE,
     Report,
@@ -71,6 +72,7 @@ def render_html(report: Report) -> str:
         **first,
         **_explained(report),
         cells=cell_rows(report),
+        cuts=cut_rows(report),
         further=further,
         metric_name=str(report["metric"]["name"]),
         floor=floor_text(report),

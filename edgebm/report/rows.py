@@ -188,7 +188,7 @@ def layer_counts(layers: Mapping[str, int]) -> str:
 
 def is_float(candidate: Mapping[str, Any]) -> bool:
     """A baseline: nothing in it was quantized."""
-    return str(candidate["precision"]) in {"f32", "f16", "bf16"}
+    return str(candidate["precision"]).removeprefix("pruned+") in {"f32", "f16", "bf16"}
 
 
 def floor_value(report: Report) -> float | None:

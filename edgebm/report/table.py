@@ -10,6 +10,7 @@ from rich.text import Text
 
 from edgebm.report.cells import cell_rows, peers
 from edgebm.report.classes import class_sentences
+from edgebm.report.pruning import cut_rows
 from edgebm.report.rows import (
     Report,
     Row,
@@ -97,6 +98,22 @@ def print_cells(report: Report, console: Console) -> None:
         console.print(Text(f"other tools, with {', '.join(group.names)}:"), soft_wrap=True)
         for sentence in group.sentences:
             console.print(Text(f"- {sentence}"), soft_wrap=True)
+
+
+def print_cuts(report: Report, console: Console) -> None:
+    """What was cut of the model, for each amount that was tried; nothing where nothing is cut."""
+    for each in per_target(report):
+        rows = cut_rows(each)
+        if not rows:
+            continue
+        title = Text(f"cut for {each['target']}", style="bold")
+        columns = ("amount", "parameters", "in float", "chosen", str(each["metric"]["name"]), "")
+        table = _table(title, columns)
+        for row in rows:
+            result = Text(row.result, style="bold green" if row.taken else "default")
+            cells = (row.amount, row.parameters, row.in_float, row.speedup, row.metric)
+            table.add_row(*map(Text, cells), result)
+        console.print(table)
 
 
 def print_comparison(

@@ -41,6 +41,8 @@ def build_floats(
 ) -> list[Artifact]:
     """The float model for each runtime; when time is over, for the first that takes it.
 
+    Of a student there are two: the original, and for the same runtimes itself.
+
     `failures` gets a sentence for each runtime that does not.
 
     Raises:
@@ -51,12 +53,13 @@ def build_floats(
         if floats and deadline.over:
             break
         try:
-            floats.append(build_float(job.model, runtime))
+            floats.append(build_float(job.original, runtime))
         except BackendFailed as error:
             failures.append(str(error))
     if not floats:
         raise BackendFailed("no runtime takes the model: " + "; ".join(failures))
-    return floats
+    students = (f.runtime for f in floats if job.is_student)
+    return [*floats, *(replace(build_float(job.model, each), pruned=True) for each in students)]
 
 
 def build_integers(
@@ -90,7 +93,7 @@ def build_integers(
             integers.append(built)
     if graphs.promised is not None:
         integers += build_promises(graphs.promised, runtime, grids, job.is_ignored)
-    return integers
+    return [replace(artifact, pruned=job.is_student) for artifact in integers]
 
 
 def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> list[Candidate]:

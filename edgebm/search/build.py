@@ -135,6 +135,7 @@ def build_lifted(
         nodes,
         reasons,
         dialect=base.dialect,
+        pruned=base.pruned,
         decided=base.decided,
     )
 

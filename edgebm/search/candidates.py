@@ -40,7 +40,7 @@ class Artifact:
     that the runtime needs to run the files as they are meant. A `promise` was built from
     made-up ranges: it shows how fast it would be, and cannot be taken. `dialect` says by which
     rules ranges were placed; None where there are none. `decided` is the annotated graph that
-    was lowered.
+    was lowered. `pruned` ones were made from a smaller model than the one to be compressed.
     """
 
     runtime: str
@@ -54,6 +54,7 @@ class Artifact:
     promise: bool = False
     dialect: Dialect | None = None
     decided: Model | None = None
+    pruned: bool = False
 
     @property
     def source(self) -> Model:
@@ -75,11 +76,17 @@ class Candidate:
 
     @property
     def precision(self) -> str:
-        """The whole candidate for people: f32, bf16, int8, int8+bf16, int8+attention ..."""
+        """The whole candidate for people: f32, bf16, int8, int8+bf16, int8+attention ...
+
+        What was made from a pruned model has `pruned+` in front.
+        """
         kind, rest = self.artifact.kind, self.config.precision
-        if kind == "float":
-            return rest
-        return kind if rest == "f32" else f"{kind}+{rest}"
+        parts = ["pruned"] if self.artifact.pruned else []
+        if kind != "float":
+            parts.append(kind)
+        if kind == "float" or rest != "f32":
+            parts.append(rest)
+        return "+".join(parts)
 
     @property
     def id(self) -> str:
@@ -93,7 +100,8 @@ class Candidate:
     @property
     def is_float_baseline(self) -> bool:
         """Whether this is the uncompressed f32 model."""
-        return self.artifact.kind == "float" and self.config.precision == "f32"
+        artifact = self.artifact
+        return artifact.kind == "float" and self.config.precision == "f32" and not artifact.pruned
 
 
 def enumerate_candidates(

@@ -85,6 +85,9 @@ class Decisions:
         job = self._job
         return Context(
             samples=None if job.made_up else job.calibration,
+            training=None if job.made_up else job.training,
+            teacher=job.original,
+            lanes=self._target.lanes,
             observe=lambda m: values_to_observe(m, self._target.runtimes, job.is_ignored),
             lower=lambda model: lower(model, self.dialect(model), job.is_ignored)[0],
             is_ignored=job.is_ignored,

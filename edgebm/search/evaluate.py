@@ -110,7 +110,7 @@ def score_samples(
     program: object,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The score as a dict of plain values; see `edgebm.pipeline.evaluate`."""
+    """The score as a dict of plain values; see `edgebm.verbs.evaluate`."""
     if program is not None:
         judge = resolve_evaluation(program)  # type: ignore[arg-type]
         value, values = judge.compute(scorable.call)

@@ -16,6 +16,7 @@ from edgebm.search.journal import GO_ON, Journal
 from edgebm.search.judge import Judge
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import provable
+from edgebm.search.students import Students
 from edgebm.target import Target
 
 
@@ -28,6 +29,8 @@ class Found:
 
     `analysis` says which layer is to blame (`search/analysis.py`), where the recipe asks for that
     or something was repaired.
+
+    `pruning` says what came of each amount that was cut, where the recipe cuts any.
 
     `undone` are the stages that were cut off or left out, and `interrupted` says that the user
     did that; else it was the limit on time.
@@ -45,6 +48,7 @@ class Found:
     memory: dict[str, float | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     analysis: Mapping[str, Any] | None = None
+    pruning: Mapping[str, Any] | None = None
     undone: tuple[str, ...] = ()
     interrupted: bool = False
 
@@ -98,6 +102,7 @@ def close_journal(
             notes.append(f"what was measured is kept in {journal.path}: {GO_ON}")
     elif not kept:
         journal.remove()
+        Students(journal).remove()
     return tuple(notes)
 
 

@@ -1,7 +1,8 @@
-"""What is to be compressed, for what and judged by what: checked before the work begins."""
+"""What is to be compressed, for what and judged by what."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -9,11 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgebm.data.fit import raise_faults
-from edgebm.data.label_checks import LABEL_HINT
-from edgebm.data.samples import Samples, open_samples
+from edgebm.data.samples import Samples
 from edgebm.exec.carry import States, carried
-from edgebm.exec.collect import float_run
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT
 from edgebm.passes.base import Skip
@@ -21,39 +19,18 @@ from edgebm.passes.catalog import AnyStep
 from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.recipe import Recipe
-from edgebm.search.argument_checks import check_ignored, check_shapes
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
-from edgebm.search.input_scale import scale_warnings
 from edgebm.search.judge import Judge, Run
-from edgebm.search.judging import Asked, is_program, judge_factory
-from edgebm.search.made_up import made_up_samples
-from edgebm.search.sample_checks import (
-    calibration_faults,
-    calibration_warnings,
-    index_faults,
-    overlap_warning,
-)
 from edgebm.search.shapes import ShapeLists, static_shapes
-from edgebm.search.stateful import (
-    Settled,
-    Wanted,
-    settle_states,
-    with_axes,
-)
-from edgebm.search.step_samples import (
-    affordable,
-    calibration_steps,
-    call_samples,
-    made_up_sequences,
-)
-from edgebm.search.streaming_proof import whole_samples
+from edgebm.search.stateful import Wanted
 from edgebm.spec import Shapes
 
 Progress = Callable[[str, int, int], None]
-_HELD_OUT = 0.2
-_PROVED = 3  # sequences on which a streaming model is compared with its sequence model
-_SMALL_SET = 10  # below, holding samples out of calibration would cost more than it proves
+
+
+def quiet(step: str, done: int, total: int) -> None:
+    """Progress that nobody wants to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +59,10 @@ class Job:
     Of a model with state, `calibration` and `calls` are single steps with the states that the
     float model has there, and `evaluation` are the samples as given: sequences, over which each
     candidate carries its own state. Of others, `calls` and `evaluation` are the same.
+
+    `training` are all samples that nothing is judged by; `calibration` are some of them.
+    `original` is what is to be compressed and what all is compared with: `model` itself, but for
+    a smaller student in its place (`student`).
     """
 
     model: Model
@@ -96,20 +77,35 @@ class Job:
     states: States = field(default_factory=lambda: States((), ()))
     notes: list[str] = field(default_factory=list)
     calls: Samples = field(init=False)
+    training: Samples = field(init=False)
+    original: Model = field(init=False)
 
     def __post_init__(self) -> None:
-        self.calls = self.evaluation
+        self.calls, self.training = self.evaluation, self.calibration
+        self.original = self.model
+
+    def student(self, model: Model) -> Job:
+        """The same job with a smaller model, which `original` has taught, in its place."""
+        job = copy.copy(self)
+        job.model = model
+        return job
+
+    @property
+    def is_student(self) -> bool:
+        """Whether `model` is a smaller one than the one to be compressed."""
+        return self.model is not self.original
 
     @property
     def steps(self) -> tuple[AnyStep, ...]:
-        """The recipe's steps that can be taken: without samples, those that need none."""
-        return tuple(s for s in self.recipe.steps if not (self.made_up and s.needs_samples))
+        """The recipe's steps to quantize that can be taken: without samples, which need none."""
+        return tuple(s for s in self.recipe.quantizing if not (self.made_up and s.needs_samples))
 
     @property
     def left_out(self) -> tuple[Skip, ...]:
         """The recipe's other steps, without those for recurrent layers where there are none."""
         idle = () if any(self.model.nodes(*RECURRENT)) else (GruResetBefore, QuantizeRecurrent)
-        lost = [s for s in self.recipe.steps if s not in self.steps and not isinstance(s, idle)]
+        taken = {*self.steps, *(() if self.made_up else self.recipe.shrinking)}
+        lost = [s for s in self.recipe.steps if s not in taken and not isinstance(s, idle)]
         return tuple(Skip(step.kind, "?", "it needs samples (-d)") for step in lost)
 
     def sample(self) -> Mapping[str, NDArray[Any]]:
@@ -130,145 +126,3 @@ class Job:
     def is_ignored(self, name: str, op_type: str) -> bool:
         """Whether the user wants this node in float."""
         return any(op_type == p or fnmatchcase(name, p) for p in self.options.ignored)
-
-
-def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
-    model: Model,
-    recipe: Recipe,
-    options: Options,
-    *,
-    data: object = None,
-    labels: object = None,
-    metric: object = None,
-    evaluation: object = None,
-) -> Job:
-    """Open the samples, settle how candidates are judged, and check every argument.
-
-    Args:
-        model: canonical.
-        recipe: what to do.
-        options: plain values.
-        data: calibration samples in any form that `open_samples` takes; None leaves out the
-            steps that need some.
-        labels: labels for `data`, in place of its own.
-        metric: name, `module:function` or callable; None for the labels' default metric.
-        evaluation: samples with labels to evaluate on (a path or live samples), or the
-            user's program `f(run)` as a callable or `module:function`.
-
-    Raises:
-        UsageError, DataError: an argument does not fit the model.
-    """
-    settled = settle_states(model, options.wanted)
-    model, face = settled.model, settled.face
-    check_ignored(model, options.ignored)
-    check_shapes(settled, options.shapes)
-    warnings: list[str] = []
-    calibration = _open(data, settled, recipe, labels)
-    program = is_program(evaluation)
-    separate = None if program or evaluation is None else _open(evaluation, settled, recipe, None)
-    if calibration is None:
-        calibration = _made_up(settled, options, separate)
-    judged = separate or calibration
-    if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
-        calibration, judged = calibration.split(_HELD_OUT)
-    job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings, data is None)
-    job.states, job.notes = settled.states, [*settled.notes]
-    if job.made_up:
-        _warn(job, _without_samples(job, judged=separate is not None, program=program))
-    faults: list[str] = []
-    asked = Asked(face, job.states, judged, options.max_drop, recipe.accuracy)
-    judge = evaluation if program else None
-    job.judged_by = judge_factory(asked, metric, judge, warnings, faults)
-    size = options.subset_size or recipe.subset_size
-    if len(calibration) > size:
-        job.calibration = calibration.subset(size, options.seed)
-    warnings += dict.fromkeys([*calibration.warnings, *judged.warnings])
-    _check_samples(job, faults, program=program)
-    if job.states.pairs:
-        _as_steps(job, settled)
-    _doubt_samples(job, separate)
-    return job
-
-
-def _made_up(settled: Settled, options: Options, separate: Samples | None) -> Samples:
-    model, face = settled.model, settled.face
-    if settled.states.pairs:
-        states = settled.states
-        return made_up_sequences(model, face, states, options.shapes, separate, options.seed)
-    like = None if separate is None else next(iter(separate.feeds(0, 1)))
-    shapes = None if like is None else {name: array.shape for name, array in like.items()}
-    return made_up_samples(model, face, options.shapes, shapes, options.seed)
-
-
-def _as_steps(job: Job, settled: Settled) -> None:
-    """Replace sequences that calibrate by single steps, with the states of the float model."""
-    run = float_run(job.model)
-    settled.prove(whole_samples(job.evaluation, settled.whole, _PROVED))
-    job.states = states = with_axes(settled, run, job.evaluation, job.options.shapes)
-    sequences = affordable(job.calibration, job.options.seed)
-    job.calibration = calibration_steps(sequences, states, job.model)
-    job.calls = call_samples(job.evaluation, states, job.model)
-    if sequences.sequences and not job.made_up:
-        job.notes.append(
-            f"{len(job.calibration)} steps of {len(sequences)} sequences calibrate, with the "
-            "states of the float model"
-        )
-
-
-def _without_samples(job: Job, *, judged: bool, program: bool) -> str:
-    """What the report has to say where there is nothing to calibrate with."""
-    lost = [skip.step for skip in job.left_out]
-    parts = [f"left out: {', '.join(lost)}"] if lost else []
-    if not judged:
-        agreement = "speed is" if program else "speed and agreement with the float model are"
-        parts.append(f"{agreement} measured on made-up inputs")
-    return f"no samples were given with -d; {'; '.join(parts)}" if parts else ""
-
-
-def _no_judge(run: Run) -> Judge:
-    raise AssertionError("a job is complete only when prepare() returns it")
-
-
-def _open(source: object, settled: Settled, recipe: Recipe, labels: object) -> Samples | None:
-    if source is None:
-        return None
-    if isinstance(source, Samples):
-        return source
-    return open_samples(
-        source,
-        settled.face.inputs,
-        labels=labels,
-        preprocess=recipe.preprocess,
-        steps=settled.steps,
-    )
-
-
-def _warn(job: Job, sentence: str) -> None:
-    if sentence:
-        job.warnings.append(sentence)
-
-
-def _check_samples(job: Job, faults: list[str], *, program: bool) -> None:
-    """Refuse what no work can mend, all faults at once.
-
-    `faults` are those that were found before.
-    """
-    sets = (job.calibration, job.evaluation)
-    faults = [*faults, *index_faults(job.model, *sets)]
-    if _calibrates(job):
-        faults += calibration_faults(job.calibration)
-    raise_faults("samples", faults, LABEL_HINT)
-    if _calibrates(job) and not program:
-        _warn(job, overlap_warning(*sets))
-
-
-def _doubt_samples(job: Job, separate: Samples | None) -> None:
-    """Warn of what makes the result doubtful. `separate` are samples given to evaluate on."""
-    if _calibrates(job):
-        job.warnings += calibration_warnings(job.calibration)
-    if not job.made_up or separate is not None:
-        job.warnings += scale_warnings(job.model, job.calls if job.made_up else job.calibration)
-
-
-def _calibrates(job: Job) -> bool:
-    return job.recipe.needs_samples and not job.made_up

@@ -101,9 +101,11 @@ class Mend:
         """The float model as `candidate` runs it, for what its layers take; None if not timed."""
         if not self.target.is_host:
             return None
-        runtime, config = candidate.artifact.runtime, candidate.config
+        artifact, config = candidate.artifact, candidate.config
+        wanted = (artifact.runtime, "float", artifact.pruned)
         return next(
             c
             for c in race.candidates
-            if (c.artifact.runtime, c.artifact.kind) == (runtime, "float") and c.config == config
+            if (c.artifact.runtime, c.artifact.kind, c.artifact.pruned) == wanted
+            and c.config == config
         )

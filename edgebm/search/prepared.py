@@ -9,7 +9,8 @@ from pathlib import Path
 from edgebm.errors import UsageError
 from edgebm.importers import import_model
 from edgebm.recipe import Recipe, load_recipe
-from edgebm.search.job import Job, Options, Progress, prepare
+from edgebm.search.job import Job, Options, Progress
+from edgebm.search.prepare import prepare
 from edgebm.search.target import check_buildable
 from edgebm.target import Target, load_target
 

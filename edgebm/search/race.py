@@ -190,7 +190,7 @@ class Race:
         if self._keep_open:
             self._open[candidate.id] = runner
         try:
-            times = _time_calls(runner, self.records.feeds, seconds, at_most)
+            times = time_calls(runner, self.records.feeds, seconds, at_most)
         finally:
             if not self._keep_open:
                 runner.close()
@@ -242,7 +242,7 @@ def calls_in_turn(call_s: float) -> float:
     return min(500.0, max(5.0, _TURN_S / max(call_s, 1e-6)))
 
 
-def _time_calls(
+def time_calls(
     runner: Runner, feeds: Mapping[str, NDArray[Any]], seconds: float, at_most: int
 ) -> list[float]:
     """Milliseconds of each call, after a pause and three calls that are not counted."""

@@ -175,6 +175,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
         ],
         "layers": _layer_dicts(found),
         "cells": cell_dicts(found),
+        "pruning": None if found.pruning is None else dict(found.pruning),
         "analysis": None if found.analysis is None else dict(found.analysis),
         "classes": _classes(choice),
         "significance": _significance(choice),
@@ -230,13 +231,13 @@ def _layer_dicts(found: Found) -> list[dict[str, Any]]:
 
 def model_dict(job: Job) -> dict[str, Any]:
     """The `model` of a report: where it comes from, and how large it is."""
-    content = job.model.to_bytes()
+    content = job.original.to_bytes()
     return {
-        "source": job.model.source,
+        "source": job.original.source,
         "sha256": hashlib.sha256(content).hexdigest(),
-        "params": job.model.param_count(),
+        "params": job.original.param_count(),
         "bytes": len(content),
-        "ops": dict(sorted(Counter(node.op_type for node in job.model.nodes()).items())),
+        "ops": dict(sorted(Counter(node.op_type for node in job.original.nodes()).items())),
     }
 
 

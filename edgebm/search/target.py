@@ -169,7 +169,8 @@ class Search:
         found: list[Artifact | BackendFailed] = []
         for runtime in self.target.runtimes:
             found += build_turned(turned, runtime, grids, self.job.is_ignored)
-        return [each for each in found if isinstance(each, Artifact)]
+        pruned = self.job.is_student
+        return [replace(each, pruned=pruned) for each in found if isinstance(each, Artifact)]
 
     def _build(self, graphs: Graphs, grids: Sequence[Grid], floats: Sequence[Artifact]) -> None:
         """Integer artifacts for every runtime that takes the float model."""
@@ -180,12 +181,11 @@ class Search:
             self.job, self.target, graphs.decided, self.decisions.context()
         )
         graphs = replace(graphs, promised=promised)
-        for done, artifact in enumerate(floats):
-            self.tick("build", done, len(floats))
-            self.integers += build_integers(
-                self.job, artifact.runtime, graphs, grids, self.failures
-            )
-        self.progress("build", len(floats), len(floats))
+        runtimes = tuple(dict.fromkeys(artifact.runtime for artifact in floats))
+        for done, runtime in enumerate(runtimes):
+            self.tick("build", done, len(runtimes))
+            self.integers += build_integers(self.job, runtime, graphs, grids, self.failures)
+        self.progress("build", len(runtimes), len(runtimes))
 
     def _reference(self, race: Race) -> Candidate:
         """The float model that agreement is measured against: the first that runs."""

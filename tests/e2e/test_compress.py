@@ -27,8 +27,8 @@ from edgebm.errors import (
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
 from edgebm.package import finite
-from edgebm.pipeline import Result
 from edgebm.runtime.cpu import arch, cpu_features
+from edgebm.verbs.compress import Result
 
 Made = tuple[Result, Path, Model, dict[str, Array]]
 

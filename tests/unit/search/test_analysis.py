@@ -160,7 +160,8 @@ def test_what_others_measured_is_taken_in(prepared: tuple[Any, Model, Any]) -> N
 def prepared() -> tuple[Any, Model, Any]:
     from edgebm.backends.dialects import cpu_dialects
     from edgebm.search.decide import Decisions
-    from edgebm.search.job import Options, prepare
+    from edgebm.search.job import Options
+    from edgebm.search.prepare import prepare
     from edgebm.target import load_target
 
     job = prepare(cnn(), PLAIN, Options(), data={"image": IMAGES})

@@ -10,8 +10,9 @@ from graphs import random_model
 from edgebm.errors import DataError, UsageError
 from edgebm.ir.model import Model
 from edgebm.recipe import load_recipe
-from edgebm.search.job import Job, Options, prepare
+from edgebm.search.job import Job, Options
 from edgebm.search.judge import AgreementJudge, EvaluationJudge, MetricJudge
+from edgebm.search.prepare import prepare
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 6)).astype(np.float32)

@@ -28,8 +28,9 @@ from edgebm.recipe import Recipe, load_recipe
 from edgebm.search.assemble import Graphs, all_candidates, build_floats
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, stages
-from edgebm.search.job import Options, prepare
+from edgebm.search.job import Options
 from edgebm.search.plan import plan_target
+from edgebm.search.prepare import prepare
 from edgebm.search.probe import Probe
 from edgebm.search.race import turn_seconds
 from edgebm.search.target import Search

@@ -14,7 +14,8 @@ from edgebm.ir.model import Model
 from edgebm.search.assemble import Graphs, build_integers
 from edgebm.search.candidates import Artifact
 from edgebm.search.decide import Decisions
-from edgebm.search.job import Job, Options, prepare
+from edgebm.search.job import Job, Options
+from edgebm.search.prepare import prepare
 from edgebm.target import load_target
 
 HIDDEN = 16

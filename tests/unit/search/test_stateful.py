@@ -20,8 +20,9 @@ from edgebm.ir.streaming import to_streaming
 from edgebm.recipe import load_recipe
 from edgebm.search import step_samples
 from edgebm.search.initial_state import initial_state
-from edgebm.search.job import Job, Options, prepare
+from edgebm.search.job import Job, Options
 from edgebm.search.judge import AgreementJudge, MetricJudge
+from edgebm.search.prepare import prepare
 from edgebm.search.stateful import Wanted, settle_states
 from edgebm.search.step_samples import CALIBRATION_STEPS, calibration_steps, picked
 from edgebm.search.streaming_proof import prove

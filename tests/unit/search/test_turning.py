@@ -8,8 +8,9 @@ import pytest
 from tiny_models import FRAMES, recurrent, short_recipe
 
 from edgebm.search.candidates import Artifact, Candidate
-from edgebm.search.job import Options, prepare
+from edgebm.search.job import Options
 from edgebm.search.journal import Journal
+from edgebm.search.prepare import prepare
 from edgebm.search.race import Race
 from edgebm.search.records import Records
 from edgebm.search.turning import settle, untrained, waiting, why_not_train

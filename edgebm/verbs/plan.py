@@ -11,7 +11,7 @@ from edgebm.ir.given_states import GivenPair
 from edgebm.recipe import Recipe
 from edgebm.search.choose import Limits
 from edgebm.search.initial_state import InitialState
-from edgebm.search.job import Options, Progress
+from edgebm.search.job import Options, Progress, quiet
 from edgebm.search.plan import plan_dict
 from edgebm.search.prepared import Given, prepared
 from edgebm.search.shapes import ShapeLists
@@ -70,12 +70,8 @@ def plan(  # noqa: PLR0913 - the keywords of compress
         limits=Limits(max_latency_ms, max_size_mb),
         wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
-    tick = progress or _quiet
+    tick = progress or quiet
     given = Given(data, labels, metric, eval)
     start = time.perf_counter()
     job, targets = prepared(model, target, recipe, options, given, tick)
     return plan_dict(job, targets, time.perf_counter() - start, tick)
-
-
-def _quiet(step: str, done: int, total: int) -> None:
-    """Say nothing."""

@@ -1,0 +1,46 @@
+"""Options that several host commands have, with one help text each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ignored_option = click.option(
+    "--ignored",
+    multiple=True,
+    metavar="NODE|PATTERN|OP",
+    help="Nodes that are left as they are; may repeat.",
+)
+recipe_option = click.option(
+    "-r",
+    "--recipe",
+    default="int8",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What to do to the model.",
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
+)
+
+
+def state_options(command: F) -> F:
+    """Adds `--state` and `--streaming`, which a model with memory needs."""
+    streaming = click.option(
+        "--streaming",
+        is_flag=True,
+        help="Make a model of single steps, with its states as inputs and outputs, of MODEL, "
+        "which takes sequences.",
+    )
+    state = click.option(
+        "--state",
+        multiple=True,
+        metavar="INPUT:OUTPUT",
+        help="A state before and after a call, in place of those that are found; may repeat. "
+        "'none': there is no state.",
+    )
+    return state(streaming(command))

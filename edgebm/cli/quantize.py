@@ -1,0 +1,91 @@
+"""`edgebm quantize`: only the quantization, as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgebm.cli.arguments import model_name, source, source_faults, usage_error, yaml_faults
+from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
+from edgebm.cli.output import emit_json, json_option, output_faults, write_file
+
+EXAMPLE = """\
+\b
+Examples:
+  edgebm quantize model.onnx -d samples.npz -o model.int8.onnx
+  edgebm quantize model.onnx -d samples.npz --runtime openvino
+  edgebm quantize pruned.onnx -d samples.npz -r int8-accurate --ignored head.conv
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("model")
+@click.option(
+    "-d",
+    "--data",
+    metavar="SAMPLES",
+    help=".npz file, folder or module:function with the samples to calibrate on.",
+)
+@click.option(
+    "-t",
+    "--target",
+    default="host",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Device whose CPU decides how many bits there are.",
+)
+@recipe_option
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    default="onnxruntime",
+    show_default=True,
+    help="Whose kernels decide where Q/DQ nodes are placed.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="ONNX file to write. Default: NAME.RECIPE.onnx in this folder.",
+)
+@ignored_option
+@state_options
+@seed_option
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@json_option
+def command(model: str, out: Path | None, force: bool, as_json: bool, **options: Any) -> None:
+    """Quantize MODEL and write it as an ONNX file with QuantizeLinear and DequantizeLinear.
+
+    Nothing is measured, chosen or proved: 'edgebm compress' does that, and writes a bundle.
+    """
+    recipe = Path(options["recipe"]).stem
+    path = out if out is not None else Path(f"{model_name(model)}.{recipe}.onnx")
+    read = (model, options["data"], options["recipe"])
+    faults = [
+        *source_faults("MODEL", model, folders=False),
+        *source_faults("--data", options["data"]),
+        *output_faults(path, option="--out", force=force, inputs=read),
+    ]
+    errors = yaml_faults(options["recipe"], [options["target"]])
+    if errors and len(errors) + len(faults) == 1:
+        raise errors[0]
+    faults += [line for error in errors for line in str(error).splitlines()]
+    if faults:
+        raise usage_error(faults, "quantize", [error.hint for error in errors])
+
+    from edgebm.cli.progress import show_progress
+    from edgebm.verbs.quantize import quantize
+
+    options["state"] = options["state"] or None
+    with show_progress(title=path.name) as progress:
+        made = quantize(source(model), progress=progress, **options)
+    content = made.to_bytes()
+    write_file(path, content, force=force)
+    if as_json:
+        quantizers = sum(1 for _ in made.nodes("QuantizeLinear"))
+        emit_json({"path": path, "bytes": len(content), "quantize_linear_nodes": quantizers})
+    else:
+        click.echo(path)
