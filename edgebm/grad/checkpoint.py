@@ -99,7 +99,7 @@ class Checkpoint:
 
 def _read(path: Path) -> State:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             arrays = {label: held[label] for label in held.files}
         meta = json.loads(arrays.pop(_META).tobytes().decode())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:

@@ -53,5 +53,6 @@ def fit(
     keeps = place is not None and place.checkpoint is not None
     with torch.random.fork_rng(devices=[]), Interrupts(held=keeps) as held:
         training.begin()
-        ended = training.run(progress, held)
-        return training.end(ended)
+        with training.with_others():
+            ended = training.run(progress, held)
+            return training.end(ended)

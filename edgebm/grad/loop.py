@@ -22,6 +22,7 @@ from edgebm.grad.module import GraphModule
 from edgebm.grad.schedule import Schedule
 from edgebm.grad.task import Ended, Fitted, Place, Task
 from edgebm.grad.update import Updater
+from edgebm.grad.world import is_lost
 
 _TRIALS = 6  # steps that are timed to plan the rest
 _MARGIN = 0.95  # of the time that is planned; the rest is for what was not timed
@@ -117,16 +118,10 @@ class Training:
     def _advance(self, held: Interrupts) -> bool:
         """One step; False where loss or gradients are no numbers."""
         self._stepper.train(self._task.moving)
-        try:
-            loss = self._backward(self._done)
-            told = [loss, float(bool(held.pending))]
-            total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
-        except RuntimeError as cause:
-            if self._world.size == 1:
-                raise
-            raise self._lost(cause) from cause
-        finally:
-            self._stepper.eval()
+        loss = self._backward(self._done)
+        self._stepper.eval()
+        told = [loss, float(bool(held.pending))]
+        total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
         held.agreed = stop > 0
         rate = self._schedule.rate_at(self._done, self._steps)
         if not math.isfinite(total) or not self._updater.apply(rate):
@@ -205,25 +200,36 @@ class Training:
     def _keep(self, held: Interrupts) -> None:
         """Write a checkpoint if it is time, or if this was the last step for now."""
         checkpoint = self._place.checkpoint
-        if checkpoint is None:
+        if checkpoint is None or self._done == self._steps:
             return
-        if self._world.leads and (held.agreed or checkpoint.is_due()):
+        # Processes that train together learn in the next step that one got a signal.
+        stops = held.agreed or (self._world.size == 1 and bool(held.pending))
+        if self._world.leads and (stops or checkpoint.is_due()):
             checkpoint.save(self._state())
-        if held.agreed:
+        if stops:
             held.deliver(
                 f"interrupted after step {self._done} of {self._steps}; the checkpoint "
                 f"{checkpoint.path} goes on from there: run the same again with --resume"
             )
 
+    @contextmanager
+    def with_others(self) -> Iterator[None]:
+        """Where another process may turn out to be gone; the state after the last step is kept."""
+        try:
+            yield
+        except RuntimeError as cause:
+            if self._world.size == 1 or not is_lost(cause):
+                raise
+            raise self._lost(cause) from cause
+
     def _lost(self, cause: Exception) -> WorkerLost:
-        """What to raise when another process is gone; the state before the step is kept."""
         checkpoint, written = self._place.checkpoint, ""
         if checkpoint is not None:
             written = f"; the checkpoint {checkpoint.path} has the state after step {self._done}"
             if self._world.leads:
                 checkpoint.save(self._state())
         return WorkerLost(
-            f"another process is gone in step {self._done + 1} of {self._steps}{written}: {cause}",
+            f"another process is gone after step {self._done} of {self._steps}{written}: {cause}",
             hint="start all processes again, with --resume to go on from a checkpoint",
         )
 

@@ -52,6 +52,12 @@ class World:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
 
+def is_lost(error: RuntimeError) -> bool:
+    """Whether `error` says that another process does not answer."""
+    words = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+    return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
+
+
 def is_launched() -> bool:
     """Whether torchrun started this process, with others."""
     return all(name in os.environ for name in _NAMES) and int(os.environ["WORLD_SIZE"]) > 1

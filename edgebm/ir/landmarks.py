@@ -31,17 +31,17 @@ def landmarks(model: Model) -> list[str]:
     """Values between the blocks of a model, in order, graph outputs left out.
 
     Those are the sums of residual blocks (behind a LayerNormalization that alone reads one, its
-    output) and the hidden outputs of recurrent layers at all steps. Models that have fewer than
-    two of them: the outputs of activations.
+    output) and the hidden outputs of recurrent layers, at all steps if there are any. Models that
+    have fewer than two of them: the outputs of activations, too.
     """
-    found = [name(value) for node in model.nodes() if (value := _block_end(node)) is not None]
+    found = [value for node in model.nodes() if (value := _block_end(node)) is not None]
     if len(found) < _FEWEST:
         found = [
-            name(node.outputs[0])
+            value
             for node in model.nodes()
-            if node.op_type in _ACTIVATIONS and not node.outputs[0].is_graph_output()
+            if (value := _block_end(node) or _activated(node)) is not None
         ]
-    return found
+    return [name(value) for value in found]
 
 
 def thinned(names: Sequence[T]) -> list[T]:
@@ -71,14 +71,19 @@ def attentions(model: Model) -> list[AttentionPlace]:
 def _block_end(node: ir.Node) -> ir.Value | None:
     out = node.outputs[0]
     if node.op_type in RECURRENT:
-        used = out.name and tuple(out.uses()) and not out.is_graph_output()
-        return out if used else None
+        named = [v for v in node.outputs[:2] if v.name and not v.is_graph_output()]
+        return named[0] if named else None
     if node.op_type != "Add" or not _is_residual(node):
         return None
     reader = sole_user(out)
     if reader is not None and reader.op_type == "LayerNormalization":
         out = reader.outputs[0]
     return None if out.is_graph_output() else out
+
+
+def _activated(node: ir.Node) -> ir.Value | None:
+    out = node.outputs[0]
+    return out if node.op_type in _ACTIVATIONS and not out.is_graph_output() else None
 
 
 def _is_residual(node: ir.Node) -> bool:
