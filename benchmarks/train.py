@@ -57,7 +57,9 @@ JOBS = {
     "gtsrb": Job(gtsrb, MobileNetV2Small, 8, 3, batch=128, peak_rate=0.15, flip=False),
     "exposure": Job(exposure, ExposureNet, 6, 2, batch=128, peak_rate=0.1, flip=False),
     "cifar10": Job(cifar10, partial(CifarResNet, blocks=3), 5, 1, 128, 0.25, flip=True),
-    "resnet56": Job(cifar10, partial(CifarResNet, blocks=9), 10, 4, 128, 0.2, flip=True, bf16=True),
+    "resnet56": Job(
+        cifar10, partial(CifarResNet, blocks=9), 10, 4, 128, 0.2, flip=True, bf16=True
+    ),
 }
 
 
