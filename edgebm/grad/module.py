@@ -67,6 +67,7 @@ class GraphModule(nn.Module):
         bound = bind(graph, model.source)
         _check_dtypes(model)
         self._nodes = [_node(node, bound[node]) for node in graph]
+        self.inputs = tuple(name(value) for value in graph.inputs)
         self._outputs = tuple(name(value) for value in graph.outputs)
         self._plans: dict[tuple[tuple[str, ...], frozenset[str], bool], list[_Step]] = {}
         self._attributes: dict[str, str] = {}
