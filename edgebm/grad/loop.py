@@ -104,6 +104,8 @@ class Training:
     def end(self, ended: Ended) -> Fitted:
         if self._done and ended != "diverged":
             self._keeper.look()
+        if self._place.checkpoint is not None and self._world.leads and ended != "diverged":
+            self._place.checkpoint.save(self._state())
         self._keeper.restore()
         self._stepper.to(self._home)
         self._module.eval()
@@ -114,7 +116,7 @@ class Training:
 
     def _advance(self, held: Interrupts) -> bool:
         """One step; False where loss or gradients are no numbers."""
-        self._stepper.train()
+        self._stepper.train(self._task.moving)
         try:
             loss = self._backward(self._done)
             told = [loss, float(bool(held.pending))]
@@ -193,7 +195,7 @@ class Training:
         """Steps that leave nothing behind."""
         held = {k: v.clone() for k, v in self._keeper.changing().items()}
         optimizer = self._updater.state()
-        self._stepper.train()
+        self._stepper.train(self._task.moving)
         yield
         self._stepper.eval()
         self._updater = self._new_updater()
