@@ -82,7 +82,7 @@ def _product(shape: Sequence[Size]) -> Size:
 
 
 def divided(a: Size, b: Size) -> Size | None:
-    """a / b, or None where b is no divisor of a."""
+    """A / b, or None where b is no divisor of a."""
     names = list(a.names) if isinstance(a, Free) else []
     factor = a.factor if isinstance(a, Free) else a
     for label in b.names if isinstance(b, Free) else ():

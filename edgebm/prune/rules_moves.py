@@ -177,9 +177,13 @@ def _pad(node: ir.Node, trace: Trace) -> None:
         inner, outer = trace.of(value, axis), trace.of(out, axis)
         if not before and not behind:
             trace.join(node, (value, axis), (out, axis))
-        elif not constant or min(before, behind) < 0 or inner is None or outer is None:
-            trace.freeze(node, [(value, axis), (out, axis)], "it pads them")
-        elif len(outer) != before + len(inner) + behind:
+        elif (
+            not constant
+            or min(before, behind) < 0
+            or inner is None
+            or outer is None
+            or len(outer) != before + len(inner) + behind
+        ):
             trace.freeze(node, [(value, axis), (out, axis)], "it pads them")
         else:
             trace.labels.tie(inner, outer[before : before + len(inner)])

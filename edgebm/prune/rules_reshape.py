@@ -13,7 +13,7 @@ from edgebm.ir.edit import const, input_at
 from edgebm.prune.group import Index
 from edgebm.prune.refine import Factor, Part, refine
 from edgebm.prune.rules_axes import REDUCTIONS, Rule
-from edgebm.prune.trace import Axis, Trace
+from edgebm.prune.trace import Trace
 
 _WHOLE = "they are split or joined and go as a whole"
 
