@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx_ir as ir
 
@@ -25,11 +27,11 @@ def mask_node(node: ir.Node, index: int, axes: dict[int, Kept]) -> None:
         far = np.asarray(_FAR if node.op_type == "ReduceMin" else -_FAR, float_dtype(node))
         inside = _const(node, "kept", _weights(node, rank, axes, mean=False) > 0)
         args = [inside, value, _const(node, "far", far)]
-        node.replace_input_with(index, add_node(node, "Where", args, label=f"{node.name}.left"))
+        node.replace_input_with(index, add_node(node, "Where", args, label=f"{node.name}.left_{index}"))
     else:
         weights = _weights(node, rank, axes, mean=node.op_type == "ReduceMean")
         args = [value, _const(node, "kept", weights)]
-        node.replace_input_with(index, add_node(node, "Mul", args, label=f"{node.name}.left"))
+        node.replace_input_with(index, add_node(node, "Mul", args, label=f"{node.name}.left_{index}"))
 
 
 def _const(node: ir.Node, label: str, array: Array) -> ir.Value:
@@ -64,8 +66,10 @@ def _norm(node: ir.Node, weights: Array) -> None:
     axes = _const(node, "axes", np.arange(first, rank))
     counted = _const(node, "kept", weights)
 
+    count = itertools.count()
+
     def step(op_type: str, *args: ir.Value | None) -> ir.Value:
-        return add_node(node, op_type, args, label=f"{node.name}.{op_type}")
+        return add_node(node, op_type, args, label=f"{node.name}.{op_type}_{next(count)}")
 
     mean = step("ReduceMean", step("Mul", value, counted), axes)
     apart = step("Sub", value, mean)

@@ -153,19 +153,33 @@ def _tie_unit(node: ir.Node, trace: Trace, part: Part, unit: Factor) -> None:
 
 def _is_picked(value: ir.Value, axis: int, trace: Trace) -> bool:
     """Whether what reads `value` picks single positions of `axis`, or adds over it."""
-    return any(_picks(node, index, later, trace) for node, index, later in _readers(value, axis))
+    return any(_picks(node, index, later, trace) for node, index, later in _readers(value, axis, trace))
 
 
-def _readers(value: ir.Value, axis: int) -> Iterator[tuple[ir.Node, int, int]]:
-    """Nodes behind any transposes, with the number of the input and the place of the axis."""
+def _readers(value: ir.Value, axis: int, trace: Trace) -> Iterator[tuple[ir.Node, int, int]]:
+    """Nodes behind what only moves the axis, with the number of the input and its place there."""
     for use in value.uses():
         node = use.node
-        if node.op_type == "Transpose":
-            order = node.attributes.get_ints("perm")
-            if order is not None:
-                yield from _readers(node.outputs[0], list(order).index(axis))
-        else:
+        behind = _moved(node, axis, trace) if use.idx == 0 else None
+        if behind is None:
             yield node, use.idx, axis
+        else:
+            yield from _readers(node.outputs[0], behind, trace)
+
+
+def _moved(node: ir.Node, axis: int, trace: Trace) -> int | None:
+    """The place of an input's axis in the output of a node that leaves it whole; else None."""
+    if node.op_type == "Transpose":
+        order = node.attributes.get_ints("perm")
+        return None if order is None else list(order).index(axis)
+    value = node.inputs[0]
+    if node.op_type not in RULES or value is None:
+        return None
+    before, after = trace.sizes(value), trace.sizes(node.outputs[0])
+    if before is None or after is None:
+        return None
+    whole = [p for p in refine(before, after) if p.before == (axis,) and len(p.factors) == 1]
+    return whole[0].after[0] if whole else None
 
 
 def _picks(node: ir.Node, index: int, axis: int, trace: Trace) -> bool:
