@@ -15,12 +15,12 @@ from edgebm.grad.batch_axes import batch_axes
 from edgebm.grad.batches import Shuffled
 from edgebm.grad.fit import Schedule, Task
 from edgebm.grad.lesson import Pair, Plan, Probe, planned
-from edgebm.grad.padding import found_padding
 from edgebm.grad.precision import Precision
 from edgebm.grad.rows import Alike, Rows
 from edgebm.grad.taught import Batches, Judge, Source
 from edgebm.grad.teaching import Teaching
 from edgebm.grad.terms import Lesson
+from edgebm.grad.trimming import found_padding
 from edgebm.grad.world import World
 from edgebm.ir.zeros import zeros_to_keep
 

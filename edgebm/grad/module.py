@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from edgebm.errors import UnsupportedModel, UsageError
 from edgebm.grad.op import Bound, ByMode, Compute
 from edgebm.grad.ops import bind
-from edgebm.grad.tensors import TORCH_DTYPES, to_array, to_tensor
+from edgebm.grad.tensors import HELD_DTYPES, TORCH_DTYPES, to_array, to_tensor
 from edgebm.ir.edit import const, name, replace_const
 from edgebm.ir.learned import learned
 from edgebm.ir.model import Model
 
 Tensors = Mapping[str, Tensor]
+_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class GraphModule(nn.Module):
         bound = bind(graph, model.source)
         _check_dtypes(model)
         self._nodes = [_node(node, bound[node]) for node in graph]
+        self.inputs = tuple(name(value) for value in graph.inputs)
         self._outputs = tuple(name(value) for value in graph.outputs)
         self._plans: dict[tuple[tuple[str, ...], frozenset[str], bool], list[_Step]] = {}
         self._attributes: dict[str, str] = {}
@@ -160,11 +162,17 @@ def _plan(
     return chosen[::-1]
 
 
+def _is_held(value: ir.Value, dtype: ir.DataType) -> bool:
+    """Whether torch computes with it, or it is only dequantized."""
+    stored = all(use.node.op_type in _QDQ for use in value.uses())
+    return dtype in TORCH_DTYPES or (stored and dtype in HELD_DTYPES)
+
+
 def _check_dtypes(model: Model) -> None:
     faults = [
         f"weight '{label}' is {value.dtype.name.lower()}"
         for label, value in model.graph.graph.initializers.items()
-        if value.dtype is not None and value.dtype not in TORCH_DTYPES
+        if value.dtype is not None and not _is_held(value, value.dtype)
     ]
     if faults:
         raise UnsupportedModel(

@@ -186,7 +186,7 @@ def reversed_in_time(x: Tensor, lengths: Tensor | None) -> Tensor:
     t = torch.arange(len(x), device=x.device)[:, None]
     ends = lengths.to(device=x.device, dtype=torch.int64)
     source = torch.where(t < ends, ends - 1 - t, t)
-    return x.gather(0, source[..., None].expand_as(x))
+    return x.gather(0, source.reshape(*source.shape, *[1] * (x.ndim - 2)).expand_as(x))
 
 
 OPS: Family = dict.fromkeys(("LSTM", "GRU", "RNN"), _rule)

@@ -13,11 +13,11 @@ from torch import Tensor
 from edgebm.grad.augment import Draws, Way, changed, draw, mixed
 from edgebm.grad.batches import Shuffled
 from edgebm.grad.module import GraphModule
-from edgebm.grad.padding import Padding
 from edgebm.grad.precision import F32, Precision
 from edgebm.grad.rows import Alike, Rows
 from edgebm.grad.task import Part
 from edgebm.grad.terms import INSIDE, LABELS, Lesson
+from edgebm.grad.trimming import Padding
 from edgebm.grad.world import World
 
 _JUDGED = 64  # samples that are judged at once

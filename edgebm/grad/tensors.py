@@ -22,13 +22,27 @@ TORCH_DTYPES = {
     ir.DataType.UINT8: torch.uint8,
     ir.DataType.BOOL: torch.bool,
 }
-"""The dtypes a trainable graph may hold."""
+"""The dtypes a trainable graph computes in."""
+
+HELD_DTYPES = {
+    **TORCH_DTYPES,
+    ir.DataType.INT2: torch.int8,
+    ir.DataType.UINT2: torch.uint8,
+    ir.DataType.INT4: torch.int8,
+    ir.DataType.UINT4: torch.uint8,
+    ir.DataType.UINT16: torch.int32,
+}
+"""The dtypes it may hold: integers that are only dequantized lie in wider ones."""
+
+_WIDER = {"int2": "i1", "uint2": "u1", "int4": "i1", "uint4": "u1", "uint16": "i4"}
 
 
 def to_tensor(array: NDArray[Any]) -> Tensor:
-    """A copy that may be written to, in the same dtype."""
+    """A copy that may be written to, in the same dtype, or the one that `HELD_DTYPES` has for it."""
     if array.dtype.name == "bfloat16":  # a dtype that numpy borrows and torch does not take
         return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
+    if array.dtype.name in _WIDER:
+        array = array.astype(_WIDER[array.dtype.name])
     return torch.from_numpy(np.array(array, order="C"))
 
 
