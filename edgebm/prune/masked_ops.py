@@ -27,11 +27,15 @@ def mask_node(node: ir.Node, index: int, axes: dict[int, Kept]) -> None:
         far = np.asarray(_FAR if node.op_type == "ReduceMin" else -_FAR, float_dtype(node))
         inside = _const(node, "kept", _weights(node, rank, axes, mean=False) > 0)
         args = [inside, value, _const(node, "far", far)]
-        node.replace_input_with(index, add_node(node, "Where", args, label=f"{node.name}.left_{index}"))
+        node.replace_input_with(
+            index, add_node(node, "Where", args, label=f"{node.name}.left_{index}")
+        )
     else:
         weights = _weights(node, rank, axes, mean=node.op_type == "ReduceMean")
         args = [value, _const(node, "kept", weights)]
-        node.replace_input_with(index, add_node(node, "Mul", args, label=f"{node.name}.left_{index}"))
+        node.replace_input_with(
+            index, add_node(node, "Mul", args, label=f"{node.name}.left_{index}")
+        )
 
 
 def _const(node: ir.Node, label: str, array: Array) -> ir.Value:
