@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import itertools
-from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from edgebm.errors import BackendUnavailable, UnsupportedModel, UsageError
 from edgebm.ir.model import Model
+from edgebm.ir.patterns import is_listed, lost_patterns
 from edgebm.passes.base import Context, spread_out, step
 from edgebm.prune.allocate import Allocation, Budget, cheapest, uniform
 from edgebm.prune.cost import Costs
@@ -36,8 +35,8 @@ class Prune:
     `prune/importance.py`), on `samples` samples.
 
     Widths end on multiples of `round_to`; "auto" takes the float32 numbers of a vector register
-    of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, with *
-    and ?, that stay whole. In `rounds` above 1 importance is computed anew after each.
+    of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, patterns
+    with * and ?, or op types that stay whole. In `rounds` above 1 importance is computed anew after each.
 
     The model is not trained by it: the step `distill` behind this one does that.
     """
@@ -116,8 +115,7 @@ class Prune:
         """
 
         def stays(name: str, op_type: str) -> bool:
-            listed = any(name == p or fnmatchcase(name, p) for p in self.ignored)
-            return listed or ctx.is_ignored(name, op_type)
+            return is_listed(name, op_type, self.ignored) or ctx.is_ignored(name, op_type)
 
         found = find_groups(model, stays)
         groups = [group for group in found.groups if group.kind in self.kinds]
@@ -130,17 +128,11 @@ class Prune:
         return groups
 
     def _check_ignored(self, model: Model) -> None:
-        """Refuse names of layers that the model does not have, all at once."""
-        names = [node.name or "" for node in model.nodes()]
-        faults = []
-        for pattern in self.ignored:
-            if not any(name == pattern or fnmatchcase(name, pattern) for name in names):
-                near = difflib.get_close_matches(pattern, names, n=3)
-                faults.append(f"'{pattern}'" + (f" (near: {', '.join(near)})" if near else ""))
-        if faults:
+        """Refuse what names nothing in the model, all at once."""
+        if lost := lost_patterns(model, self.ignored):
             raise UsageError(
-                f"prune: ignored names no layer of the model: {', '.join(faults)}",
-                hint="'edgebm inspect' and viewers such as Netron show the names",
+                f"prune: 'ignored' names nothing in the model: {', '.join(lost)}",
+                hint="give node names, patterns such as 'encoder.*', or op types such as Conv",
             )
 
 

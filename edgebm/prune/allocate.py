@@ -61,9 +61,7 @@ def uniform(groups: Sequence[Group], scores: Scores, budget: Budget) -> Allocati
     return Allocation(removed)
 
 
-def cheapest(
-    groups: Sequence[Group], scores: Scores, costs: Costs, budget: Budget
-) -> Allocation:
+def cheapest(groups: Sequence[Group], scores: Scores, costs: Costs, budget: Budget) -> Allocation:
     """The units that matter least for what they cost, until the budget is reached.
 
     Step by step the units go whose scores sum to the least for each saved part of the cost; what
@@ -129,9 +127,7 @@ def _least(score: NDArray[Any], count: int) -> NDArray[np.int64]:
     return np.sort(np.argsort(score, kind="stable")[:count])
 
 
-def _no_gain(
-    costs: Costs, group: str, before: Mapping[str, int], after: Mapping[str, int]
-) -> str:
+def _no_gain(costs: Costs, group: str, before: Mapping[str, int], after: Mapping[str, int]) -> str:
     """Why a step of a group does not pay, in figures; empty where it does, or is not timed."""
     if not costs.is_timed:
         return ""
