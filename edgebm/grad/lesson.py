@@ -25,7 +25,7 @@ from edgebm.grad.terms import (
     Term,
 )
 from edgebm.ir.edit import name
-from edgebm.ir.landmarks import AttentionPlace, attentions, landmarks, thinned
+from edgebm.ir.landmarks import AttentionPlace, attentions, landmarks, shared_landmarks, thinned
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT, is_float
 
@@ -160,9 +160,9 @@ def _features(pair: Pair, teaching: Teaching, plan: Plan) -> list[tuple[str, str
         return []
     known = [_floats(model) for model in (pair.teacher, pair.student)]
     if teaching.features is None:
-        common = [label for label in landmarks(pair.teacher) if label in known[1]]
+        common = shared_landmarks(pair.teacher, pair.student)
         if not common:
-            plan.left_out.append(("features", "no value inside has a name that both graphs have"))
+            plan.left_out.append(("features", "the graphs share no value between blocks"))
         return [(label, label) for label in thinned(common)]
     pairs = [_split(text, known) for text in teaching.features]
     faults = [
