@@ -91,7 +91,7 @@ class Prune:
     def _allocation(self, model: Model, sparsity: float, ctx: Context) -> Allocation:
         """What goes in one round."""
         groups = self._groups(model, ctx)
-        picked, count = spread_out(ctx.given("pruning"), self.samples)
+        picked, _ = spread_out(ctx.given("pruning"), self.samples)
 
         def progress(done: int, total: int) -> None:
             ctx.progress(self.kind, done, total)
