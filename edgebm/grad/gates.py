@@ -104,6 +104,8 @@ def _loss(value: Tensor, op_type: str, chance: torch.Generator) -> Tensor:
         scores = logs(value) if kind == "probabilities" else torch.log_softmax(value, axis)
         rows = scores.movedim(axis, -1).reshape(-1, scores.shape[axis])
         drawn = torch.multinomial(rows.detach().exp(), 1, generator=chance)
-        return -rows.gather(1, drawn).sum() / len(rows) ** 0.5
+        surprise: Tensor = -rows.gather(1, drawn).sum() / len(rows) ** 0.5
+        return surprise
     direction = torch.randn(fixed.shape, generator=chance, dtype=fixed.dtype)
-    return (value * direction).sum() / fixed.norm().clamp_min(1e-12)
+    projected: Tensor = (value * direction).sum() / fixed.norm().clamp_min(1e-12)
+    return projected
