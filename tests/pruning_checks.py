@@ -66,7 +66,7 @@ def check_places(model: Model, found: Found) -> None:
             assert np.unique(place.index).size == place.index.size
             if isinstance(size, int):
                 assert place.index.max() < size
-        assert all((array := const(values[p.name])) is not None for p in group.writes)
+        assert all(const(values[place.name]) is not None for place in group.writes)
         assert len(set(group.layers)) == len(group.layers) > 0
 
 
