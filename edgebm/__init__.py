@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgebm.verbs.distill import distill
     from edgebm.verbs.evaluate import evaluate
     from edgebm.verbs.plan import plan
+    from edgebm.verbs.prune import prune
     from edgebm.verbs.quantize import quantize
 
 __version__ = "0.1.0"
@@ -35,9 +36,10 @@ __all__ = [
     "evaluate",
     "load",
     "plan",
+    "prune",
     "quantize",
 ]
-_VERBS = ("analyze", "compress", "distill", "evaluate", "plan", "quantize")
+_VERBS = ("analyze", "compress", "distill", "evaluate", "plan", "prune", "quantize")
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"

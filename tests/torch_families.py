@@ -13,7 +13,9 @@ Made = tuple[nn.Module, tuple[Any, ...], Any]
 Dim = torch.export.Dim
 
 
-def conv_bn(i: int, o: int, k: int = 3, stride: int = 1, groups: int = 1, act: Any = nn.ReLU) -> Any:
+def conv_bn(
+    i: int, o: int, k: int = 3, stride: int = 1, groups: int = 1, act: Any = nn.ReLU
+) -> Any:
     pad = k // 2
     layers = [nn.Conv2d(i, o, k, stride, pad, groups=groups, bias=False), nn.BatchNorm2d(o)]
     return nn.Sequential(*layers, *([act()] if act else []))
@@ -55,7 +57,12 @@ class Basic(nn.Module):
 
 def resnet(*, padded: bool = False) -> Made:
     """Two stages of two blocks; `padded`: the short cuts of He et al. 2016, option A."""
-    blocks = [Basic(16, 16, 1), Basic(16, 16, 1), Basic(16, 32, 2, padded=padded), Basic(32, 32, 1)]
+    blocks = [
+        Basic(16, 16, 1),
+        Basic(16, 16, 1),
+        Basic(16, 32, 2, padded=padded),
+        Basic(32, 32, 1),
+    ]
     net = nn.Sequential(
         conv_bn(3, 16), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)
     )
@@ -137,7 +144,9 @@ class ShuffleTwo(nn.Module):
         half = o // 2
         own = i if stride == 2 else half
         self.right = nn.Sequential(
-            conv_bn(own, half, 1), conv_bn(half, half, 3, stride, half, None), conv_bn(half, half, 1)
+            conv_bn(own, half, 1),
+            conv_bn(half, half, 3, stride, half, None),
+            conv_bn(half, half, 1),
         )
         self.left = None
         if stride == 2:
@@ -250,7 +259,9 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, *, fused: bool, first: bool) -> None:
         super().__init__()
         self.attention = Attention(width, heads, fused=fused)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.norm1, self.norm2, self.first = nn.LayerNorm(width), nn.LayerNorm(width), first
 
     def forward(self, x: Any, mask: Any = None) -> Any:

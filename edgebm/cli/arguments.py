@@ -187,13 +187,14 @@ def _is_unfinished(out: Path, measurements: Path | None) -> bool:
         return False  # what is wrong with the paths is told of each of them
 
 
-def yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:
+def yaml_faults(recipe: str | None, targets: Sequence[str]) -> list[EdgebmError]:
     """What is wrong with the recipe and the targets, by name or file; empty if nothing is."""
     from edgebm.recipe import load_recipe
     from edgebm.target import load_target
 
     errors = []
-    loaders: list[tuple[Callable[[str], object], str]] = [(load_recipe, recipe)]
+    loaders: list[tuple[Callable[[str], object], str]] = []
+    loaders += [] if recipe is None else [(load_recipe, recipe)]
     loaders += [(load_target, target) for target in targets]
     for load, name in loaders:
         try:

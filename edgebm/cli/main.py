@@ -25,6 +25,7 @@ Table = Mapping[str, tuple[str, str]]
 
 HOST: Table = {
     "compress": ("edgebm.cli.compress:command", "Make a model small and fast for a device."),
+    "prune": ("edgebm.cli.prune:command", "Only cut a model, as an ONNX file."),
     "quantize": ("edgebm.cli.quantize:command", "Only quantize a model, as an ONNX file."),
     "analyze": ("edgebm.cli.analyze:command", "Say which layer quantization harms, and why."),
     "distill": (

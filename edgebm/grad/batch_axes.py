@@ -36,6 +36,20 @@ def batch_axes(modules: Sequence[GraphModule], pair: Alike) -> dict[str, int] | 
     return None
 
 
+@torch.no_grad()
+def output_axes(module: GraphModule, pair: Alike, axes: Mapping[str, int]) -> dict[str, int]:
+    """The axis of each output along which the answers to two samples are joined.
+
+    Args:
+        module: one that `axes` was found for.
+        pair: two different samples.
+        axes: where the inputs are joined.
+    """
+    alone = [module(_first(one)) for one in pair.single()]
+    both = module(pair.joined(axes))
+    return {k: _joined_at(got, [one[k] for one in alone]) or 0 for k, got in both.items()}
+
+
 def _first(one: Alike) -> dict[str, Tensor]:
     return {k: v[0] for k, v in one.columns.items()}
 
@@ -65,17 +79,18 @@ def _holds(
     except (RuntimeError, IndexError, ValueError):
         return False  # a shape in the graph fits one sample only
     return all(
-        _is_joined(got, [answers[label] for answers in alone]) for label, got in both.items()
+        _joined_at(got, [answers[label] for answers in alone]) is not None
+        for label, got in both.items()
     )
 
 
-def _is_joined(got: Tensor, parts: Sequence[Tensor]) -> bool:
-    """Whether `got` is the `parts` joined along some axis."""
+def _joined_at(got: Tensor, parts: Sequence[Tensor]) -> int | None:
+    """The axis along which `got` is the `parts` joined, or None."""
     for axis in range(parts[0].ndim):
         want = torch.cat(list(parts), axis)
         if want.shape == got.shape and _is_near(got, want):
-            return True
-    return False
+            return axis
+    return None
 
 
 def _is_near(got: Tensor, want: Tensor) -> bool:

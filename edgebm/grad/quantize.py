@@ -66,7 +66,9 @@ class _Layout:
             return parameter.reshape(())
         axis = self.axis % x.ndim
         if self.block_size:
-            return parameter.repeat_interleave(self.block_size, axis).narrow(axis, 0, x.shape[axis])
+            return parameter.repeat_interleave(self.block_size, axis).narrow(
+                axis, 0, x.shape[axis]
+            )
         return parameter.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
 
 

@@ -38,7 +38,7 @@ _WIDER = {"int2": "i1", "uint2": "u1", "int4": "i1", "uint4": "u1", "uint16": "i
 
 
 def to_tensor(array: NDArray[Any]) -> Tensor:
-    """A copy that may be written to, in the same dtype, or the one that `HELD_DTYPES` has for it."""
+    """A copy that may be written to, in the dtype that `HELD_DTYPES` has for it."""
     if array.dtype.name == "bfloat16":  # a dtype that numpy borrows and torch does not take
         return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
     if array.dtype.name in _WIDER:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgebm.ir.model import Model
-from edgebm.ir.traits import RECURRENT
+from edgebm.ir.traits import MOVES, RECURRENT
 from edgebm.quant.params import QuantParams, Range
 from edgebm.quant.recurrent import CellParams
 
@@ -25,6 +25,7 @@ _QUANT = "edgebm.quant"
 _CELL = "edgebm.cell"
 _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
+_THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear"}
 _R = 2  # the input of a recurrent node that holds R
 
 
@@ -49,6 +50,16 @@ def range_of(value: ir.Value | None) -> Range | None:
     """The interval the activation `value` is quantized over, or None if it stays in float."""
     found = None if value is None else value.meta.get(_QUANT)
     return found if isinstance(found, Range) else None
+
+
+def range_source(value: ir.Value) -> ir.Value | None:
+    """The value whose Range `value` takes: itself, or what was moved, or rounded, to make it."""
+    while range_of(value) is None:
+        producer = value.producer()
+        if producer is None or producer.op_type not in _THROUGH or producer.inputs[0] is None:
+            return None
+        value = producer.inputs[0]
+    return value
 
 
 def set_quant(value: ir.Value, decision: QuantParams | Range) -> None:

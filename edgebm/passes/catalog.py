@@ -13,6 +13,7 @@ from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.prune import Prune
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -33,6 +34,7 @@ AnyStep = Annotated[
     | SplitDirections
     | Distill
     | FoldBatchNorm
+    | Prune
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations

@@ -15,7 +15,7 @@ from pydantic import Field
 from edgebm.exec.collect import FloatRunner, collect
 from edgebm.exec.compare import Sqnr
 from edgebm.exec.simulation import Setting, Simulation
-from edgebm.ir.annotate import has_ranges, range_of, set_quant
+from edgebm.ir.annotate import has_ranges, range_of, range_source, set_quant
 from edgebm.ir.edit import name
 from edgebm.ir.model import Model
 from edgebm.passes.base import Context, Feeds, Samples, step
@@ -103,7 +103,8 @@ class _Trial:
         self.points: dict[str, list[str]] = {}
         self.sources: dict[str, ir.Value] = {}
         for point in self._simulation.grids:
-            source = _source(values[point])
+            source = range_source(values[point])
+            assert source is not None
             self.points.setdefault(name(source), []).append(point)
             self.sources[name(source)] = source
 
@@ -165,16 +166,6 @@ class _Trial:
             if _Grid(bits, signed).over(today).scale == scale:
                 return _Grid(bits, signed)
         raise AssertionError(f"no grid of {source} has the step {scale}")
-
-
-def _source(value: ir.Value) -> ir.Value:
-    """The value whose range `value` takes: itself, or what was moved to make it."""
-    while range_of(value) is None:
-        producer = value.producer()
-        assert producer is not None
-        assert producer.inputs[0] is not None
-        value = producer.inputs[0]
-    return value
 
 
 def _distinct(spans: Sequence[Range]) -> list[Range]:

@@ -24,9 +24,7 @@ def masked(model: Model, removed: Removed) -> Model:
     removal = check_removed(model, removed)
     blind: dict[ir.Node, dict[int, dict[int, Kept]]] = {}
     for taken in removal.trace.taken:
-        value = taken.node.inputs[taken.index]
-        assert value is not None
-        kept = removal.kept(value, taken.axis)
+        kept = removal.kept(taken.value, taken.axis)
         if kept is not None:
             blind.setdefault(taken.node, {}).setdefault(taken.index, {})[taken.axis] = kept
     columns: dict[ir.Value, dict[int, Kept]] = {}

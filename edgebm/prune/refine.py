@@ -47,7 +47,8 @@ def refine(before: Sequence[Size], after: Sequence[Size]) -> list[Part]:
     tail, left, right = _run(left[::-1], right[::-1])
     middle = []
     if left or right:
-        middle = [Part(*(tuple(sorted(i for i, _ in side)) for side in (left, right)), ())]
+        axes = [tuple(sorted(axis for axis, _ in side)) for side in (left, right)]
+        middle = [Part(axes[0], axes[1], ())]
     # Factors were found from the right: each axis' own are put back into order.
     back = [Part(p.before[::-1], p.after[::-1], p.factors[::-1]) for p in tail[::-1]]
     return [*head, *middle, *back]

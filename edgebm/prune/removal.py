@@ -15,7 +15,7 @@ from edgebm.errors import UsageError
 from edgebm.ir.edit import const, name
 from edgebm.ir.model import Model
 from edgebm.prune.group import Group
-from edgebm.prune.groups import Traced, trace_groups
+from edgebm.prune.grouping import Traced, trace_groups
 from edgebm.prune.trace import Trace
 
 Kept = NDArray[np.bool_]

@@ -125,7 +125,7 @@ def _shuffle(node: ir.Node, removal: Removal) -> Iterator[Edit]:
     shuffle = removal.trace.shuffles[node]
     value = shuffle.first.inputs[0]
     kept = None if value is None else removal.kept(value, shuffle.axis)
-    if kept is not None:
+    if value is not None and kept is not None:
         left = _renumbered(kept)[shuffle.order[kept[shuffle.order]]]
         yield partial(_write_shuffle, node, value, shuffle.axis, left)
 

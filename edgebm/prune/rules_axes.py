@@ -157,6 +157,15 @@ def _along(node: ir.Node, trace: Trace) -> None:
         trace.take(node, 0, axis)
 
 
+def _local_norm(node: ir.Node, trace: Trace) -> None:
+    """LRN: each channel is divided by what lies in a window of channels around it."""
+    value = node.inputs[0]
+    assert value is not None
+    keep_axes(node, trace, but=set())
+    if trace.rank(value) > 1 and trace.of(value, 1) is not None:
+        trace.take(node, 0, 1)
+
+
 def _arg(node: ir.Node, trace: Trace) -> None:
     value, out = node.inputs[0], node.outputs[0]
     assert value is not None
@@ -182,6 +191,7 @@ RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
+    "LRN": _local_norm,
     **dict.fromkeys(_POOLS, _pool),
     **dict.fromkeys((*REDUCTIONS, *_OTHER_REDUCTIONS), _reduce),
     **dict.fromkeys(_ALONG, _along),

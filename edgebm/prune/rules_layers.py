@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, input_at, inputs
-from edgebm.ir.recurrent import GATES, INITIAL_C, INITIAL_H, PEEPHOLES, B, R, W, X
-from edgebm.prune.group import Index
+from edgebm.ir.edit import const, input_at
 from edgebm.prune.rules_axes import Rule
 from edgebm.prune.trace import Axis, Trace
 
@@ -131,88 +128,8 @@ def _gemm(node: ir.Node, trace: Trace) -> None:
         trace.make(node, (out, 1))
 
 
-def _recurrent(node: ir.Node, trace: Trace) -> None:
-    """Units of a layer: rows of every gate, columns of R, and the last axis of every output.
-
-    One number for both directions: they are equally wide, so a unit is number i of each.
-    """
-    value, w, r = node.inputs[X], node.inputs[W], node.inputs[R]
-    assert value is not None
-    assert w is not None
-    assert r is not None
-    outs = [out for out in node.outputs if out.uses() or out.is_graph_output()]
-    if const(w) is None or const(r) is None or any(trace.rank(out) < 3 for out in outs):
-        trace.freeze_node(node, "its weights are computed, or its axes are not known")
-        return
-    if node.attributes.get_int("layout", 0):
-        trace.freeze_node(node, "it has its batch axis first")
-        return
-    hidden = trace.of(r, 2)
-    trace.join(node, (value, 2), (w, 2))
-    trace.read(node, (w, 2), (value, 2))
-    for out in outs:
-        last = trace.rank(out) - 1
-        trace.join(node, (out, last), (r, 2))
-        trace.join(node, (out, last - 1), (value, 1))
-        trace.make(node, (out, last))
-        trace.freeze(node, [(out, last - 2)], "both directions stay")
-        if last == 3:
-            trace.join(node, (out, 0), (value, 0))
-    trace.reads.add((r, 2))
-    for state in (input_at(node, INITIAL_H), input_at(node, INITIAL_C)):
-        if state is not None:
-            trace.join(node, (state, 2), (r, 2))
-            if not trace.is_one(state, 1):
-                trace.join(node, (state, 1), (value, 1))
-    if hidden is None:
-        return
-    gates = len(GATES[node.op_type])
-    for index, times in ((W, gates), (R, gates), (B, 2 * gates), (PEEPHOLES, 3)):
-        stacked = input_at(node, index)
-        if stacked is None:
-            continue
-        rows = trace.of(stacked, 1)
-        trace.tie(node, rows, _stacked(hidden, times, rows))
-
-
-def _stacked(hidden: Index, times: int, rows: Index | None) -> Index:
-    stacked = np.tile(hidden, times)
-    return stacked if rows is not None and len(rows) == len(stacked) else hidden
-
-
-def _einsum(node: ir.Node, trace: Trace) -> None:
-    """One axis for each letter; letters that the output lacks are summed over."""
-    equation = node.attributes.get_string("equation", "").replace(" ", "")
-    given, arrow, result = equation.partition("->")
-    terms, values, out = given.split(","), inputs(node), node.outputs[0]
-    plain = bool(arrow) and "." not in equation and all(len(set(t)) == len(t) for t in terms)
-    if not plain or any(trace.rank(v) != len(t) for v, t in zip(values, terms, strict=True)):
-        trace.freeze_node(node, "its equation is not read")
-        return
-    at: dict[str, list[tuple[int, Axis]]] = {}
-    for index, (value, term) in enumerate(zip(values, terms, strict=True)):
-        for axis, letter in enumerate(term):
-            if not trace.is_one(value, axis):
-                at.setdefault(letter, []).append((index, (value, axis)))
-    for letter, places in at.items():
-        for (_, one), (_, other) in zip(places, places[1:], strict=False):
-            trace.join(node, one, other)
-        held = [place for _, place in places if const(place[0]) is not None]
-        computed = [(i, place) for i, place in places if const(place[0]) is None]
-        if letter in result:
-            trace.join(node, places[0][1], (out, result.index(letter)))
-            if held and not computed:
-                trace.make(node, (out, result.index(letter)))
-        elif held and computed:
-            trace.read(node, held[0], computed[0][1])
-        elif computed and trace.of(*computed[0][1]) is not None:
-            trace.take(node, computed[0][0], computed[0][1][1])
-
-
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Conv", "ConvTranspose"), _conv),
     "MatMul": _matmul,
     "Gemm": _gemm,
-    **dict.fromkeys(GATES, _recurrent),
-    "Einsum": _einsum,
 }

@@ -174,19 +174,21 @@ def _pad(node: ir.Node, trace: Trace) -> None:
         return
     constant = node.attributes.get_string("mode", "constant") == "constant"
     for axis, (before, behind) in enumerate(pads):
-        inner, outer = trace.of(value, axis), trace.of(out, axis)
         if not before and not behind:
             trace.join(node, (value, axis), (out, axis))
-        elif (
-            not constant
-            or min(before, behind) < 0
-            or inner is None
-            or outer is None
-            or len(outer) != before + len(inner) + behind
-        ):
+        elif not constant or not _pad_axis(trace, (value, axis), (out, axis), before, behind):
             trace.freeze(node, [(value, axis), (out, axis)], "it pads them")
-        else:
-            trace.labels.tie(inner, outer[before : before + len(inner)])
+
+
+def _pad_axis(trace: Trace, small: Axis, large: Axis, before: int, behind: int) -> bool:
+    """Tie the positions that were there before; False where they cannot be told."""
+    inner, outer = trace.of(*small), trace.of(*large)
+    if inner is None or outer is None or min(before, behind) < 0:
+        return False
+    if len(outer) != before + len(inner) + behind:
+        return False
+    trace.labels.tie(inner, outer[before : before + len(inner)])
+    return True
 
 
 def _resize(node: ir.Node, trace: Trace) -> None:

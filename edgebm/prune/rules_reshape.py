@@ -153,7 +153,9 @@ def _tie_unit(node: ir.Node, trace: Trace, part: Part, unit: Factor) -> None:
 
 def _is_picked(value: ir.Value, axis: int, trace: Trace) -> bool:
     """Whether what reads `value` picks single positions of `axis`, or adds over it."""
-    return any(_picks(node, index, later, trace) for node, index, later in _readers(value, axis, trace))
+    return any(
+        _picks(node, index, later, trace) for node, index, later in _readers(value, axis, trace)
+    )
 
 
 def _readers(value: ir.Value, axis: int, trace: Trace) -> Iterator[tuple[ir.Node, int, int]]:
@@ -185,23 +187,26 @@ def _moved(node: ir.Node, axis: int, trace: Trace) -> int | None:
 def _picks(node: ir.Node, index: int, axis: int, trace: Trace) -> bool:
     value = node.inputs[index]
     assert value is not None
-    rank = trace.rank(value)
-    if node.op_type in {"Gather", "Split", "Softmax", "LogSoftmax"}:
-        default = -1 if "Softmax" in node.op_type else 0
-        return axis == node.attributes.get_int("axis", default) % rank and index == 0
-    if node.op_type == "Slice":
-        axes = const(input_at(node, 3))
-        return axes is not None and axis in {int(a) % rank for a in axes.reshape(-1)}
-    if node.op_type in REDUCTIONS:
-        axes = const(input_at(node, 1))
-        return axes is None or axis in {int(a) % rank for a in axes.reshape(-1)}
-    if node.op_type == "LayerNormalization":
-        return axis >= node.attributes.get_int("axis", -1) % rank
-    if node.op_type == "MatMul":
-        return axis == (rank - 1 if index == 0 else rank - 2)
     if node.op_type == "InstanceNormalization":
         return _narrow_norm(value, axis, trace)
-    return False
+    return axis in _looked_along(node, index, trace.rank(value))
+
+
+def _looked_along(node: ir.Node, index: int, rank: int) -> set[int]:
+    """Axes of an input of which `node` picks positions, or over which it adds up."""
+    if node.op_type == "MatMul":
+        return {rank - 1 if index == 0 else max(rank - 2, 0)}
+    if index:
+        return set()
+    if node.op_type in {"Gather", "Split", "Softmax", "LogSoftmax"}:
+        default = -1 if "Softmax" in node.op_type else 0
+        return {node.attributes.get_int("axis", default) % rank}
+    if node.op_type == "LayerNormalization":
+        return set(range(node.attributes.get_int("axis", -1) % rank, rank))
+    axes = const(input_at(node, {"Slice": 3}.get(node.op_type, 1)))
+    if node.op_type not in {*REDUCTIONS, "Slice"}:
+        return set()
+    return set(range(rank)) if axes is None else {int(a) % rank for a in axes.reshape(-1)}
 
 
 def _narrow_norm(value: ir.Value, axis: int, trace: Trace) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.dims import Free
 from edgebm.ir.edit import sole_user
 from edgebm.ir.model import Model
 from edgebm.prune.group import Index
-from edgebm.prune.refine import refine, sizes
+from edgebm.prune.refine import Size, refine, sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +39,34 @@ def shuffles(model: Model) -> dict[ir.Node, Shuffle]:
 
 
 def _shuffle(middle: ir.Node) -> Shuffle | None:
-    source, perm = middle.inputs[0], middle.attributes.get_ints("perm")
+    source = middle.inputs[0]
     first = None if source is None else source.producer()
     last = sole_user(middle.outputs[0])
-    if source is None or first is None or last is None or perm is None:
+    if source is None or first is None or last is None or sole_user(source) is not middle:
         return None
-    if {first.op_type, last.op_type} != {"Reshape"} or sole_user(source) is not middle:
+    given, perm = first.inputs[0], middle.attributes.get_ints("perm")
+    if {first.op_type, last.op_type} != {"Reshape"} or given is None or perm is None:
         return None
-    given, out = first.inputs[0], last.outputs[0]
-    shapes = [sizes(value) for value in (given, source, out) if value is not None]
-    before, split, after = shapes if len(shapes) == 3 else (None, None, None)
-    if before is None or split is None or after is None or before != after:
+    found = _order([sizes(v) for v in (given, source, last.outputs[0])], [int(p) for p in perm])
+    return None if found is None else Shuffle(first, middle, last, *found)
+
+
+def _order(shapes: list[list[Size] | None], perm: list[int]) -> tuple[int, Index] | None:
+    """The axis that is shuffled and where each of its positions comes from.
+
+    `shapes` are those before the first Reshape, behind it, and behind the last.
+    """
+    before, split, after = shapes
+    if before is None or split is None or before != after:
         return None
     parts = [part for part in refine(before, split) if len(part.after) > 1]
     if len(parts) != 1 or len(parts[0].before) != 1:
         return None
     axes, axis = parts[0].after, parts[0].before[0]
-    counts = [split[a] for a in axes]
-    order = [int(p) for p in perm]
-    within = [order[a] for a in axes]
-    if sorted(within) != list(axes) or any(isinstance(c, Free) for c in counts):
+    counts = [size for a in axes if isinstance(size := split[a], int)]
+    within = [perm[a] for a in axes]
+    elsewhere = any(perm[a] != a for a in range(len(perm)) if a not in axes)
+    if sorted(within) != list(axes) or elsewhere or len(counts) != len(axes):
         return None
-    if any(order[a] != a for a in range(len(order)) if a not in axes):
-        return None
-    positions = np.arange(np.prod(counts, dtype=np.int64)).reshape(counts)
-    moved = positions.transpose([a - axes[0] for a in within]).reshape(-1)
-    return Shuffle(first, middle, last, axis, moved)
+    moved = np.arange(math.prod(counts)).reshape(counts)
+    return axis, moved.transpose([a - axes[0] for a in within]).reshape(-1)

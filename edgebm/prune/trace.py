@@ -26,6 +26,17 @@ class Taken:
     index: int
     axis: int
 
+    @property
+    def value(self) -> ir.Value:
+        value = self.node.inputs[self.index]
+        assert value is not None
+        return value
+
+    @property
+    def is_product(self) -> bool:
+        """Whether a zero there is as good as nothing."""
+        return self.node.op_type in ("MatMul", "Gemm", "Einsum")
+
 
 class Trace:
     """What the rules of the ops say about one graph.

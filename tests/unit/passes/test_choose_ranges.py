@@ -198,7 +198,7 @@ def test_why_it_is_skipped() -> None:
     )
     run_passes(ids, [QuantizeWeights(), QuantizeActivations(), ChooseRanges()], ctx)
     assert ctx.skips[-1].reason == "the model has no float32 output to measure the error at"
-    bare = Context(ctx.samples, ctx.observe, lower=lambda m: m.clone())
+    bare = Context(ctx.samples, observe=ctx.observe, lower=lambda m: m.clone())
     run_passes(model, [QuantizeActivations(), ChooseRanges()], bare)
     assert bare.skips[-1].reason == "the placement of this target quantizes no activation"
 
