@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,6 +28,8 @@ from edgebm.search.stateful import settle_states, wanted_states
 if TYPE_CHECKING:
     from edgebm.grad.distill import Taught
     from edgebm.grad.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,21 @@ def _step(fields: Mapping[str, Any]) -> Distill:
         UsageError: every field that is wrong or unknown.
     """
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    try:
-        if "losses" in given:
-            given["losses"] = Losses(**given["losses"])
-        return Distill(**given)
-    except ValidationError as cause:
-        faults = [f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in cause.errors()]
+    faults: list[str] = []
+    losses = _valid(Losses, given.pop("losses", {}), "losses.", faults)
+    step = _valid(Distill, given if losses is None else {**given, "losses": losses}, "", faults)
+    if step is None or faults:
         hint = "the names are those of the step distill in recipes"
-        raise UsageError("; ".join(faults), hint=hint) from None
+        raise UsageError("; ".join(faults), hint=hint)
+    return step
+
+
+def _valid(kind: type[T], fields: Mapping[str, Any], where: str, faults: list[str]) -> T | None:
+    try:
+        return kind(**fields)
+    except ValidationError as cause:
+        faults += [f"{where}{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in cause.errors()]
+        return None
 
 
 def _checked(

@@ -143,9 +143,9 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_process_that_is_stopped_can_go_on(number: signal.Signals, tmp_path: Path) -> None:
-    whole, _ = train_worker.trained("gru", 400)
+    whole, _ = train_worker.trained("gru", 150)
     out, path = tmp_path / "w.npz", tmp_path / "c"
-    command = [sys.executable, train_worker.__file__, str(out), "gru", "400", str(path)]
+    command = [sys.executable, train_worker.__file__, str(out), "gru", "150", str(path)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -162,6 +162,6 @@ def test_a_process_that_is_stopped_can_go_on(number: signal.Signals, tmp_path: P
     assert not out.exists()
     if number == signal.SIGINT:
         assert "KeyboardInterrupt: interrupted after step" in said
-    rest, found = train_worker.trained("gru", 400, Kept(path, resume=True))
-    assert 4 <= found.fitted.resumed_at < 400
+    rest, found = train_worker.trained("gru", 150, Kept(path, resume=True))
+    assert 4 <= found.fitted.resumed_at < 150
     assert_equal(rest, whole)
