@@ -59,8 +59,8 @@ class DropBlocks:
         if gone:
             ctx.notes.append(
                 f"{len(gone)} of {len(blocks)} blocks were taken out, {100 * share:.0f} % of "
-                f"their {what} (those added at {', '.join(names)}); before any training the outputs "
-                f"keep {-10 * math.log10(max(error, 1e-12)):.1f} dB"
+                f"their {what}: those added at {', '.join(names)}; before any training the "
+                f"outputs keep {-10 * math.log10(max(error, 1e-12)):.1f} dB"
             )
         model = drop(model, gone)
         infer_shapes(model)
