@@ -42,21 +42,23 @@ def he_normal(model: Model, rng: np.random.Generator) -> Model:
         assert old is not None
         rows = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
         over = old[0].size if rows else len(old)
-        redraw(node.inputs[1], rng.normal(size=old.shape) * np.sqrt(2 / over))
+        drawn = rng.standard_normal(old.shape, np.float32)
+        redraw(node.inputs[1], drawn * np.float32(np.sqrt(2 / over)))
     for node in model.nodes("BatchNormalization"):
         for index, (low, high) in enumerate([(0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5)]):
             old = const(node.inputs[index + 1])
             assert old is not None
-            redraw(node.inputs[index + 1], rng.uniform(low, high, old.shape))
+            drawn = rng.uniform(low, high, old.shape).astype(np.float32)
+            redraw(node.inputs[index + 1], drawn)
     last = model.graph.graph.outputs[0].producer()
     if last is not None and last.op_type == "Softmax" and last.inputs[0] is not None:
         model.graph.graph.outputs.insert(0, last.inputs[0])  # scores: a softmax hides them
     return model
 
 
-def redraw(value: ir.Value | None, drawn: NDArray[np.float64]) -> None:
+def redraw(value: ir.Value | None, drawn: NDArray[np.float32]) -> None:
     assert value is not None
-    value.const_value = ir.tensor(drawn.astype(np.float32), name=value.name)
+    value.const_value = ir.tensor(drawn, name=value.name)
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))
@@ -128,6 +130,14 @@ FOUND: dict[str, list[str]] = {
             for part, units in (("self_attn", "heads 4"), ("linear1", "neurons 64"))
         ),
     ],
+    "decoder": ["words/Gather embedding 32", "qkv/MatMul heads 4", "up/MatMul neurons 128"],
+    # A key goes with both of its queries.
+    "grouped": ["words/Gather embedding 32", "qkv.0/MatMul heads 2", "gate/MatMul neurons 48"],
+    "windows": ["patches/Conv channels 24", "qkv/MatMul heads 3", "merge/MatMul neurons 48"],
+    "lines": [
+        "convs.0/Conv channels 16", "convs.4/Conv channels 24", "rnn/LSTM hidden 16",
+        "rnn/LSTM_1 hidden 16",
+    ],
     "lstm": ["rnn/LSTM hidden 16"],
     "lstm_2": ["rnn/LSTM hidden 16", "rnn/LSTM_1 hidden 16"],
     "lstm_2_both": ["rnn/LSTM hidden 16", "rnn/LSTM_1 hidden 16"],
@@ -143,10 +153,11 @@ def imported(name: str) -> tuple[Model, tuple[dict[str, Array], ...]]:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from torch_families import FAMILIES
+    from torch_families_more import MORE
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    module, args, free = FAMILIES[name]()
+    module, args, free = {**FAMILIES, **MORE}[name]()
     model = import_model(module, args, free)
     labels = [value.name or "" for value in model.graph.graph.inputs]
     arrays = [array.numpy() for array in args]

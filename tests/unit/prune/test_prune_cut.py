@@ -149,6 +149,20 @@ def test_heads_beside_a_free_batch_in_one_axis() -> None:
     assert weights(again)["wq"] == (6, 3)
 
 
+def test_a_size_that_is_divided_again_keeps_the_heads() -> None:
+    """`batch` is computed from 4 * batch: with fewer heads it would come out wrong."""
+    text = HEADS.replace(
+        "back = Concat<axis=0>(time, batch, whole)",
+        """os = Shape(ot)
+  om = Gather(os, one)
+  od = Div(om, heads)
+  back = Concat<axis=0>(time, od, whole)""",
+    )
+    found = find_groups(random_model(text, wq=(6, 12), wk=(6, 12), u=(12, 4)))
+    assert described(found) == []
+    assert "its size is computed with" in dict(found.frozen)["q"]
+
+
 @settings(max_examples=25)
 @given(st.data())
 def test_random_units_of_several_groups(data: st.DataObject) -> None:
