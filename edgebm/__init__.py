@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from edgebm.runtime.session import Session, load
     from edgebm.verbs.analyze import analyze
     from edgebm.verbs.compress import Result, compress
+    from edgebm.verbs.distill import distill
     from edgebm.verbs.evaluate import evaluate
     from edgebm.verbs.plan import plan
+    from edgebm.verbs.prune import prune
     from edgebm.verbs.quantize import quantize
 
 __version__ = "0.1.0"
@@ -30,12 +32,14 @@ __all__ = [
     "analyze",
     "compare",
     "compress",
+    "distill",
     "evaluate",
     "load",
     "plan",
+    "prune",
     "quantize",
 ]
-_VERBS = ("analyze", "compress", "evaluate", "plan", "quantize")
+_VERBS = ("analyze", "compress", "distill", "evaluate", "plan", "prune", "quantize")
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"

@@ -156,8 +156,11 @@ def _keep_graphs(job: Job, found: Sequence[Found], folder: Path) -> None:
         for each in found:
             for outcome in each.choice.outcomes:
                 artifact = outcome.candidate.artifact
-                path = folder / f"{each.target.name}-{artifact.runtime}-{artifact.kind}.onnx"
-                if artifact.kind != "float" and not path.exists():
+                name = f"{artifact.runtime}-{'pruned-' * artifact.pruned}{artifact.kind}"
+                if artifact.kind == "float":
+                    name = "student"
+                path = folder / f"{each.target.name}-{name}.onnx"
+                if not outcome.candidate.is_original and not path.exists():
                     path.write_bytes(artifact.lowered.to_bytes())
     except OSError as cause:
         raise UsageError(f"--keep {folder} cannot be written: {cause}") from cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def check_arguments(
         *_number_faults(options),
         *_budget_faults(options["budget"]),
         *_measurements_faults(model, out, options),
+        *launch_faults(),
         *faults,
     ]
     errors = yaml_faults(options["recipe"], options["targets"])
@@ -105,6 +107,17 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     if path.is_dir() and not folders:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
+
+
+def launch_faults() -> list[str]:
+    """Why a command that measures cannot run as one of many processes; empty if it is alone."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" not in os.environ or count in {"", "1"}:
+        return []
+    return [
+        f"torchrun started {count} processes of this command, which would measure against each "
+        "other; start it once. 'edgebm distill' is what trains on many processes"
+    ]
 
 
 def _out_faults(model: str, out: Path | None, options: dict[str, Any]) -> list[str]:
@@ -187,13 +200,14 @@ def _is_unfinished(out: Path, measurements: Path | None) -> bool:
         return False  # what is wrong with the paths is told of each of them
 
 
-def yaml_faults(recipe: str, targets: Sequence[str]) -> list[EdgebmError]:
+def yaml_faults(recipe: str | None, targets: Sequence[str]) -> list[EdgebmError]:
     """What is wrong with the recipe and the targets, by name or file; empty if nothing is."""
     from edgebm.recipe import load_recipe
     from edgebm.target import load_target
 
     errors = []
-    loaders: list[tuple[Callable[[str], object], str]] = [(load_recipe, recipe)]
+    loaders: list[tuple[Callable[[str], object], str]] = []
+    loaders += [] if recipe is None else [(load_recipe, recipe)]
     loaders += [(load_target, target) for target in targets]
     for load, name in loaders:
         try:

@@ -35,6 +35,8 @@ class Interrupts:
         trace: TracebackType | None,
     ) -> None:
         self._give_back()
+        if self.pending and error is None:  # it came too late to end anything in here
+            signal.raise_signal(self.pending)
 
     def deliver(self, message: str) -> None:
         """Let the signal do what it would have done; Ctrl-C with `message`."""

@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Matrix products, and sums of products by index."""
 
 from __future__ import annotations
 
@@ -26,4 +26,9 @@ def _gemm(node: ir.Node) -> Compute:
     return compute
 
 
-OPS: Family = {"Gemm": _gemm, "MatMul": plain(torch.matmul)}
+def _einsum(node: ir.Node) -> Compute:
+    equation = node.attributes.get_string("equation", "")
+    return lambda *parts: torch.einsum(equation, *parts)
+
+
+OPS: Family = {"Einsum": _einsum, "Gemm": _gemm, "MatMul": plain(torch.matmul)}

@@ -17,35 +17,16 @@ from edgebm.grad.batches import seeded
 from edgebm.grad.checkpoint import State
 from edgebm.grad.interrupt import Interrupts
 from edgebm.grad.keeper import Keeper
-from edgebm.grad.losses import Objective, Tensors
+from edgebm.grad.losses import Tensors
 from edgebm.grad.module import GraphModule
 from edgebm.grad.schedule import Schedule
+from edgebm.grad.stepper import Stepper, together
 from edgebm.grad.task import Ended, Fitted, Place, Task
 from edgebm.grad.update import Updater
+from edgebm.grad.world import is_lost
 
 _TRIALS = 6  # steps that are timed to plan the rest
 _MARGIN = 0.95  # of the time that is planned; the rest is for what was not timed
-
-
-class _Stepper(nn.Module):
-    """From one part to its loss."""
-
-    def __init__(self, module: GraphModule, objective: Objective, place: Place) -> None:
-        super().__init__()
-        self.module, self.objective = module, objective
-        self._place = place
-
-    def forward(self, feeds: Tensors, targets: Tensors) -> Tensor:
-        with self._place.precision.cast(self._place.world.device):
-            got = self.module(feeds, list(self.objective.fetch))
-        # Losses are small differences: never in half precision.
-        loss: Tensor = self.objective(_full(got), _full(targets))
-        return loss
-
-
-def _full(values: Tensors) -> dict[str, Tensor]:
-    half = (torch.bfloat16, torch.float16)
-    return {k: v.float() if v.dtype in half else v for k, v in values.items()}
 
 
 class Training:
@@ -55,7 +36,7 @@ class Training:
         self._task, self._schedule, self._seed, self._place = task, schedule, seed, place
         self._module, self._world = module, place.world
         self._home = next((p.device for p in module.parameters()), self._world.device)
-        self._stepper = _Stepper(module, task.objective, place).to(self._world.device)
+        self._stepper = Stepper(module, task.objective, place).to(self._world.device)
         self._parameters = [p for p in self._stepper.parameters() if p.requires_grad]
         self._forward: nn.Module = self._stepper
         self._keeper = Keeper(module, self._judged)
@@ -75,10 +56,12 @@ class Training:
         """Judge and plan, or take over what a checkpoint holds."""
         self._module.eval()
         checkpoint = self._place.checkpoint
-        state = None if checkpoint is None else checkpoint.load()
-        if state is not None:
-            self._restore(state)
-        else:
+        if checkpoint is not None:
+            content = checkpoint.content() if self._world.leads else b""
+            state = checkpoint.load(self._world.shared_bytes(content))
+            if state is not None:
+                self._restore(state)
+        if not self._resumed_at:
             self._before = self._keeper.look()
             if math.isfinite(self._schedule.budget_s) and self._steps:
                 self._steps = self._fitted_steps()
@@ -104,6 +87,8 @@ class Training:
     def end(self, ended: Ended) -> Fitted:
         if self._done and ended != "diverged":
             self._keeper.look()
+        if self._place.checkpoint is not None and self._world.leads and ended != "diverged":
+            self._place.checkpoint.save(self._state())
         self._keeper.restore()
         self._stepper.to(self._home)
         self._module.eval()
@@ -114,17 +99,11 @@ class Training:
 
     def _advance(self, held: Interrupts) -> bool:
         """One step; False where loss or gradients are no numbers."""
-        self._stepper.train()
-        try:
-            loss = self._backward(self._done)
-            told = [loss, float(bool(held.pending))]
-            total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
-        except RuntimeError as cause:
-            if self._world.size == 1:
-                raise
-            raise self._lost(cause) from cause
-        finally:
-            self._stepper.eval()
+        self._stepper.train(self._task.moving)
+        loss = self._backward(self._done)
+        self._stepper.eval()
+        told = [loss, float(bool(held.pending))]
+        total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
         held.agreed = stop > 0
         rate = self._schedule.rate_at(self._done, self._steps)
         if not math.isfinite(total) or not self._updater.apply(rate):
@@ -186,14 +165,14 @@ class Training:
             self._backward(0)
             for parameter in self._parameters:  # what no loss depends on would be waited for
                 parameter.requires_grad_(parameter.grad is not None)
-        return DistributedDataParallel(self._stepper, broadcast_buffers=False)
+        return together(self._stepper)
 
     @contextmanager
     def _tried(self) -> Iterator[None]:
         """Steps that leave nothing behind."""
         held = {k: v.clone() for k, v in self._keeper.changing().items()}
         optimizer = self._updater.state()
-        self._stepper.train()
+        self._stepper.train(self._task.moving)
         yield
         self._stepper.eval()
         self._updater = self._new_updater()
@@ -203,25 +182,36 @@ class Training:
     def _keep(self, held: Interrupts) -> None:
         """Write a checkpoint if it is time, or if this was the last step for now."""
         checkpoint = self._place.checkpoint
-        if checkpoint is None:
+        if checkpoint is None or self._done == self._steps:
             return
-        if self._world.leads and (held.agreed or checkpoint.is_due()):
+        # Processes that train together learn in the next step that one got a signal.
+        stops = held.agreed or (self._world.size == 1 and bool(held.pending))
+        if self._world.leads and (stops or checkpoint.is_due()):
             checkpoint.save(self._state())
-        if held.agreed:
+        if stops:
             held.deliver(
                 f"interrupted after step {self._done} of {self._steps}; the checkpoint "
                 f"{checkpoint.path} goes on from there: run the same again with --resume"
             )
 
+    @contextmanager
+    def with_others(self) -> Iterator[None]:
+        """Where another process may turn out to be gone; the state after the last step is kept."""
+        try:
+            yield
+        except RuntimeError as cause:
+            if self._world.size == 1 or not is_lost(cause):
+                raise
+            raise self._lost(cause) from cause
+
     def _lost(self, cause: Exception) -> WorkerLost:
-        """What to raise when another process is gone; the state before the step is kept."""
         checkpoint, written = self._place.checkpoint, ""
         if checkpoint is not None:
             written = f"; the checkpoint {checkpoint.path} has the state after step {self._done}"
-            if self._world.leads:
+            if self._world.leads and self._done > self._resumed_at:
                 checkpoint.save(self._state())
         return WorkerLost(
-            f"another process is gone in step {self._done + 1} of {self._steps}{written}: {cause}",
+            f"another process is gone after step {self._done} of {self._steps}{written}: {cause}",
             hint="start all processes again, with --resume to go on from a checkpoint",
         )
 

@@ -11,12 +11,16 @@ from edgebm.grad import (
     activation,
     convolution,
     elementwise,
+    filled,
+    gather,
     linear,
     norm,
+    padding,
     pooling,
     quantize,
     recurrent,
     reduction,
+    resize,
     shape,
 )
 from edgebm.grad.op import Bound, Family, NotCovered
@@ -25,12 +29,16 @@ OPS: Family = {
     **activation.OPS,
     **convolution.OPS,
     **elementwise.OPS,
+    **filled.OPS,
+    **gather.OPS,
     **linear.OPS,
     **norm.OPS,
+    **padding.OPS,
     **pooling.OPS,
     **quantize.OPS,
     **recurrent.OPS,
     **reduction.OPS,
+    **resize.OPS,
     **shape.OPS,
 }
 

@@ -125,13 +125,10 @@ class _Layer:
     def _flat(self, w: Tensor, r: Tensor, b: Tensor | None) -> list[Tensor]:
         """Weights as torch's kernels take them: per direction W, R and the two biases."""
         gates = len(GATES[self.op])
-        order = torch.tensor(_ORDER[self.op], device=w.device)
 
         def ordered(rows: Tensor) -> Tensor:
-            if gates == 1:
-                return rows
-            parts = rows.reshape(gates, -1, *rows.shape[1:]).index_select(0, order)
-            return parts.flatten(0, 1)
+            parts = rows.chunk(gates)
+            return rows if gates == 1 else torch.cat([parts[i] for i in _ORDER[self.op]])
 
         flat = []
         for d in range(w.shape[0]):
@@ -186,7 +183,7 @@ def reversed_in_time(x: Tensor, lengths: Tensor | None) -> Tensor:
     t = torch.arange(len(x), device=x.device)[:, None]
     ends = lengths.to(device=x.device, dtype=torch.int64)
     source = torch.where(t < ends, ends - 1 - t, t)
-    return x.gather(0, source[..., None].expand_as(x))
+    return x.gather(0, source.reshape(*source.shape, *[1] * (x.ndim - 2)).expand_as(x))
 
 
 OPS: Family = dict.fromkeys(("LSTM", "GRU", "RNN"), _rule)

@@ -53,19 +53,23 @@ def join(stacked: Tensor, axis: int) -> Tensor:
 
 
 class Rows:
-    """All samples; `picked` gives some of them."""
+    """All samples; `picked` gives some of them.
+
+    `groups` are those of equal shapes; empty where the samples are not held in memory.
+    """
 
     def __init__(self, samples: Samples, limit_bytes: int = LIMIT_BYTES) -> None:
         """Read every sample once; as many as fit in `limit_bytes` are held."""
         self._samples = samples
-        self._groups: list[Alike] = []
+        self.groups: list[Alike] = []
         self.sizes = torch.zeros(len(samples), dtype=torch.int64)  # numbers in each sample
+        self._signatures: set[object] = set()
         held = self._read(limit_bytes)
         if held is not None:
-            self._groups = [_stacked(*each) for each in held.values()]
+            self.groups = [_stacked(*each) for each in held.values()]
         # Where each sample is: the number of its group, and its place in it.
         self._place = torch.zeros(len(samples), 2, dtype=torch.int64)
-        for number, group in enumerate(self._groups):
+        for number, group in enumerate(self.groups):
             self._place[group.numbers, 0] = number
             self._place[group.numbers, 1] = torch.arange(len(group))
 
@@ -73,18 +77,19 @@ class Rows:
         return len(self.sizes)
 
     @property
-    def in_memory(self) -> bool:
-        return bool(self._groups)
+    def alike(self) -> bool:
+        """Whether all samples have the same shapes."""
+        return len(self._signatures) == 1
 
     def picked(self, numbers: Tensor) -> list[Alike]:
         """The samples with these numbers; those of equal shapes together."""
-        if not self._groups:
+        if not self.groups:
             return self._streamed(numbers)
         found = []
         group_of, place = self._place[numbers].unbind(1)
         for group in sorted(set(group_of.tolist())):
             mine = group_of == group
-            held = self._groups[group].columns
+            held = self.groups[group].columns
             where = place[mine]
             found.append(Alike(numbers[mine], {k: v[where] for k, v in held.items()}))
         return found
@@ -96,10 +101,12 @@ class Rows:
         for number, feeds in enumerate(self._samples.feeds()):
             self.sizes[number] = sum(array.size for array in feeds.values())
             taken += sum(array.nbytes for array in feeds.values())
+            signature = _signature(feeds)
+            self._signatures.add(signature)
             if fits and taken > limit_bytes:
                 found, fits = {}, False
             if fits:
-                numbers, rows = found.setdefault(_signature(feeds), ([], []))
+                numbers, rows = found.setdefault(signature, ([], []))
                 numbers.append(number)
                 rows.append({k: np.array(array) for k, array in feeds.items()})
         return found if fits else None

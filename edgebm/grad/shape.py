@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from edgebm.grad.op import Compute, Family, plain, whole
-from edgebm.grad.tensors import to_tensor
 
 
 def _reshape(node: ir.Node) -> Compute:
@@ -88,18 +87,6 @@ def _split(node: ir.Node) -> Compute:
     return compute
 
 
-def _gather(node: ir.Node) -> Compute:
-    axis = node.attributes.get_int("axis", 0)
-
-    def compute(x: Tensor, indices: Tensor) -> Tensor:
-        at = axis % x.ndim
-        flat = indices.reshape(-1).to(torch.int64)
-        picked = x.index_select(at, torch.where(flat < 0, flat + x.shape[at], flat))
-        return picked.reshape(*x.shape[:at], *indices.shape, *x.shape[at + 1 :])
-
-    return compute
-
-
 def _shape(node: ir.Node) -> Compute:
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
     return lambda x: torch.tensor(list(x.shape)[start:end], dtype=torch.int64)
@@ -109,23 +96,52 @@ def _expand(x: Tensor, shape: Tensor) -> Tensor:
     return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(whole(shape))))
 
 
-def _constant_of_shape(node: ir.Node) -> Compute:
-    value = node.attributes.get("value")
-    fill = torch.zeros(1) if value is None else to_tensor(value.as_tensor().numpy())
-    return lambda shape: fill.reshape(()).expand(whole(shape)).clone()
+def _size(x: Tensor) -> Tensor:
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+def _tile(x: Tensor, repeats: Tensor) -> Tensor:
+    return x.repeat(whole(repeats))
+
+
+def _depth_to_space(node: ir.Node) -> Compute:
+    """Blocks of b x b from channels that lie block by block (DCR) or channel by channel (CRD)."""
+    b, mode = node.attributes.get_int("blocksize", 1), node.attributes.get_string("mode", "DCR")
+
+    def compute(x: Tensor) -> Tensor:
+        if mode == "CRD":
+            return torch.pixel_shuffle(x, b)
+        n, c, h, w = x.shape
+        blocks = x.reshape(n, b, b, c // (b * b), h, w)
+        return blocks.permute(0, 3, 4, 1, 5, 2).reshape(n, c // (b * b), h * b, w * b)
+
+    return compute
+
+
+def _space_to_depth(node: ir.Node) -> Compute:
+    b = node.attributes.get_int("blocksize", 1)
+
+    def compute(x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        blocks = x.reshape(n, c, h // b, b, w // b, b)
+        return blocks.permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+
+    return compute
 
 
 OPS: Family = {
     "Concat": _concat,
-    "ConstantOfShape": _constant_of_shape,
+    "DepthToSpace": _depth_to_space,
     "Expand": plain(_expand),
     "Flatten": _flatten,
-    "Gather": _gather,
     "Reshape": _reshape,
     "Shape": _shape,
+    "Size": plain(_size),
     "Slice": plain(_slice),
+    "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Squeeze": plain(_squeeze),
+    "Tile": plain(_tile),
     "Transpose": _transpose,
     "Unsqueeze": plain(_unsqueeze),
 }

@@ -41,13 +41,15 @@ class Task:
 
     `judge` says how good the module is, low being good; it is called without gradients and in
     evaluation mode, and is worth most on samples that `batches` never gives. Weights named in
-    `masks` are zero where their mask is, and stay so.
+    `masks` are zero where their mask is, and stay so. With `moving` a BatchNormalization takes the
+    moments of each batch; without it keeps its running ones.
     """
 
     batches: Batches
     objective: Objective
     judge: Callable[[GraphModule], float]
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    moving: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgebm.grad.augment import Draws, Way, changed, draw, mixed
 from edgebm.grad.batches import Shuffled
 from edgebm.grad.module import GraphModule
 from edgebm.grad.precision import F32, Precision
 from edgebm.grad.rows import Alike, Rows
 from edgebm.grad.task import Part
-from edgebm.grad.terms import LABELS, Lesson
+from edgebm.grad.terms import INSIDE, LABELS, Lesson
+from edgebm.grad.trimming import Padding
 from edgebm.grad.world import World
 
-Augment = Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]]
 _JUDGED = 64  # samples that are judged at once
 
 
@@ -34,6 +35,7 @@ class Source:
     axes: Mapping[str, int] | None
     master: GraphModule
     labels: NDArray[Any] | None = None
+    padding: Padding | None = None
 
     def parts(self, numbers: Tensor) -> list[Alike]:
         """These samples in as few parts as can be computed at once."""
@@ -43,43 +45,64 @@ class Source:
         return [one for each in alike for one in each.single()]
 
     def feeds(self, part: Alike) -> dict[str, Tensor]:
+        """All samples of `part`, without the positions that none of them has."""
         if self.axes is None:
             return {k: v[0] for k, v in part.columns.items()}
-        return part.joined(self.axes)
+        joined = part.joined(self.axes)
+        return joined if self.padding is None else self.padding.cut(joined)
 
     @torch.no_grad()
     def targets(
         self, feeds: Mapping[str, Tensor], wants: Sequence[str], part: Alike
     ) -> dict[str, Tensor]:
-        """What the teacher makes of `feeds`, and the labels of the samples."""
+        """What the teacher makes of `feeds`, labels, and which positions count."""
         found = self.master(feeds, list(wants)) if wants else {}
         if self.labels is not None:
             found[LABELS] = torch.from_numpy(self.labels[part.numbers.numpy()])
+        if self.padding is not None:
+            found[INSIDE] = feeds[self.padding.mask]
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Parts of the batch of a step: this process's share of it."""
+    """Parts of the batch of a step: this process's share of it, changed by `augment`."""
 
     source: Source
     order: Shuffled
-    numbers: Tensor  # of the samples to learn from
     wants: tuple[str, ...]
-    augment: Augment
-    world: World
+    augment: tuple[Way, ...] = ()
+    world: World = World()  # noqa: RUF009 - a value
     precision: Precision = F32
 
     def __call__(self, step: int, generator: torch.Generator) -> list[Part]:
-        whole = self.numbers[self.order.batch(step)]
+        whole = self.order.batch(step)
+        drawn = draw(self.augment, len(whole), generator)
+        mine = torch.arange(len(whole))[self.world.rank :: self.world.size]
         found = []
-        for part in self.source.parts(whole[self.world.rank :: self.world.size]):
-            feeds = self.augment(self.source.feeds(part), generator)
+        for part in self.source.parts(whole[mine]):
+            feeds = self._changed(part, whole, drawn)
             feeds = {k: v.to(self.world.device) for k, v in feeds.items()}
             with self.precision.cast(self.world.device):
                 targets = self.source.targets(feeds, self.wants, part)
             found.append(Part(feeds, targets, len(part) / len(whole)))
         return found
+
+    def _changed(self, part: Alike, whole: Tensor, drawn: Draws) -> dict[str, Tensor]:
+        feeds = self.source.feeds(part)
+        if not drawn:
+            return feeds
+        axes = self.source.axes or dict.fromkeys(feeds, 0)
+        # A sample may come twice in a batch that ends one round and begins the next.
+        at = (whole == part.numbers[:, None]).int().argmax(1)
+        mine = {way: numbers[at] for way, numbers in drawn.items()}
+        if "mixup" in mine:
+            (other,) = self.source.rows.picked(whole[mine["partners"]])
+            others = self.source.feeds(other)
+            for k, x in feeds.items():
+                if x.is_floating_point():
+                    feeds[k] = mixed(x, others[k], mine["mixup"], axes[k])
+        return changed(feeds, axes, mine)
 
 
 class Judge:

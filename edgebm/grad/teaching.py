@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgebm.grad.augment import Way
 from edgebm.grad.schedule import Schedule
 
 Outputs = Literal["auto", "logits", "embedding", "values"]
@@ -42,7 +43,7 @@ class Teaching:
     weights: Weights = field(default_factory=Weights)
     outputs: Outputs = "auto"
     features: tuple[str, ...] | None = None
-    augment: tuple[str, ...] = ()
+    augment: tuple[Way, ...] = ()
     trim_padding: bool = True
     train_tables: bool = False
     seed: int = 0

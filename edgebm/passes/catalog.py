@@ -9,10 +9,12 @@ from pydantic import Field
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.distill import Distill
+from edgebm.passes.drop_blocks import DropBlocks
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.prune import Prune
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -33,6 +35,8 @@ AnyStep = Annotated[
     | SplitDirections
     | Distill
     | FoldBatchNorm
+    | DropBlocks
+    | Prune
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations

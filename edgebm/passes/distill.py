@@ -12,12 +12,12 @@ from pydantic.dataclasses import dataclass as checked
 from edgebm.errors import BackendUnavailable, DataError
 from edgebm.ir.landmarks import attentions
 from edgebm.ir.model import Model
-from edgebm.ir.trainable import weights_to_train, zeros_to_keep
 from edgebm.passes.base import STRICT, Context, step
 
 if TYPE_CHECKING:
     from edgebm.grad.teaching import Teaching
 
+Way = Literal["flip", "shift", "cutout", "mixup", "noise", "gain", "time_shift"]
 Share = Annotated[float, Field(ge=0)]
 _MINUTES = 10.0
 # The highest rate, by what the model is made of.
@@ -50,6 +50,11 @@ class Distill:
     minutes is made once, from what a few steps take, so its result depends on the machine. The
     last fifth of the samples is held out: the weights that do best there are kept.
 
+    `augment` changes samples by chance before both see them: images (float inputs of rank 4) by
+    "flip", "shift" and "cutout", signals by "gain" and "time_shift", any float input by "mixup"
+    and "noise". Ids that are padded, as a mask input says, are cut to the longest of each batch of
+    like length, where that is proved to change nothing; `trim_padding: off` leaves them.
+
     `rate` is the highest learning rate; "auto" is 2e-3 for recurrent models, 4e-4 for ones with
     attention, else 1e-3. Embedding tables stay as they are, and so do the zeros of
     weights that were made sparse.
@@ -70,29 +75,29 @@ class Distill:
     outputs: Literal["auto", "logits", "embedding", "values"] = "auto"
     features: tuple[str, ...] | None = None
     patience: Annotated[int, Field(ge=0)] = 0
+    augment: tuple[Way, ...] = ()
+    trim_padding: Literal["auto", "off"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = "auto"
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        if importlib.util.find_spec("torch") is None:
-            raise BackendUnavailable(
-                "the step distill trains, and needs torch", hint="pip install 'edgebm[train]'"
-            )
+        needs_torch()
         if ctx.teacher is None:
             raise DataError(
                 "the step distill has no teacher", hint="run it in a recipe, behind others"
             )
         samples = ctx.training or ctx.given("teaching a model")
         from edgebm.grad.distill import Conditions, distill
+        from edgebm.grad.identity import Kept
         from edgebm.grad.world import joined
 
         def progress(done: int, total: int) -> None:
             ctx.progress(self.kind, done, total)
 
-        masks = zeros_to_keep(model, weights_to_train(model))
+        kept = None if ctx.checkpoint is None else Kept(ctx.checkpoint, own_name=True)
         with joined() as world:
             found = distill(
                 model, ctx.teacher, samples, self.teaching(model, ctx.seed),
-                conditions=Conditions(world, self.precision, masks=masks), progress=progress,
+                conditions=Conditions(world, self.precision, kept), progress=progress,
             )  # fmt: skip
         for node, reason in found.left_out:
             ctx.skip(self, node, reason)
@@ -132,7 +137,22 @@ class Distill:
             ),
             outputs=self.outputs,
             features=self.features,
+            augment=self.augment,
+            trim_padding=self.trim_padding == "auto",
             seed=seed,
+        )
+
+
+def needs_torch() -> None:
+    """Refuse to train where torch is not installed.
+
+    Raises:
+        BackendUnavailable: it is not.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise BackendUnavailable(
+            "teaching a student needs torch, which is not installed",
+            hint="pip install 'edgebm[train]'",
         )
 
 

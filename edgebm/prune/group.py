@@ -32,7 +32,8 @@ class Group:
     that makes them. `writes` are the rows of constants that make a unit (weights, biases,
     moments of norms), `reads` the columns of constants that take it in, `values` where it
     lies in activations: computed by the layers of `writes`, before anything adds them up.
-    `layers` names every node that gets narrower.
+    `inputs` are the activations that the layers of `reads` take it from: a unit that is zero
+    in all of these is dead. `layers` names every node that gets narrower.
 
     A unit is dead when all that reads it sees zeros: that is what cutting keeps exactly.
     """
@@ -43,4 +44,5 @@ class Group:
     writes: tuple[Place, ...]
     reads: tuple[Place, ...]
     values: tuple[Place, ...]
+    inputs: tuple[Place, ...]
     layers: tuple[str, ...]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from edgebm.errors import UsageError
 from edgebm.ir.model import Model
+from edgebm.ir.patterns import lost_patterns
 from edgebm.search.shapes import ShapeLists, is_free, static_shapes
 from edgebm.search.stateful import Settled, fed_face
 
 
 def check_ignored(model: Model, ignored: Sequence[str]) -> None:
-    nodes = [(node.name or "", node.op_type) for node in model.nodes()]
-    lost = [p for p in ignored if not any(op == p or fnmatchcase(name, p) for name, op in nodes)]
-    if lost:
+    if lost := lost_patterns(model, ignored):
         raise UsageError(
             f"--ignored names nothing in the model: {', '.join(lost)}",
             hint="give node names, patterns such as 'encoder.*', or op types such as Conv; "

@@ -98,10 +98,14 @@ class Candidate:
         return f"{self.artifact.runtime}/{self.precision}"
 
     @property
+    def is_original(self) -> bool:
+        """Whether this is the uncompressed model, in whatever precision."""
+        return self.artifact.kind == "float" and not self.artifact.pruned
+
+    @property
     def is_float_baseline(self) -> bool:
         """Whether this is the uncompressed f32 model."""
-        artifact = self.artifact
-        return artifact.kind == "float" and self.config.precision == "f32" and not artifact.pruned
+        return self.is_original and self.config.precision == "f32"
 
 
 def enumerate_candidates(

@@ -9,8 +9,6 @@ from edgebm.search.choose import MEGABYTE
 from edgebm.search.found import Found
 from edgebm.search.summary import speedup
 
-_FASTER = 1.02  # times float: what is less may be noise
-
 
 @dataclass(slots=True)
 class Trial:
@@ -36,16 +34,6 @@ class Trial:
             and not self.found.choice.missed
             and self.found.choice.chosen.candidate.artifact.pruned
         )
-
-
-def not_faster(float_ms: tuple[float, float] | None) -> str:
-    """Why a student that is not faster in float is not trained; empty where it is."""
-    if float_ms is None or float_ms[0] >= _FASTER * float_ms[1]:
-        return ""
-    return (
-        f"in float it takes {float_ms[1]:.3g} ms where the original takes {float_ms[0]:.3g}: "
-        "cutting does not pay on this target, so it was not trained"
-    )
 
 
 def is_better(found: Found, best: Found, prefer: str) -> bool:

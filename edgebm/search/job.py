@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from edgebm.data.samples import Samples
 from edgebm.exec.carry import States, carried
 from edgebm.ir.model import Model
+from edgebm.ir.patterns import is_listed
 from edgebm.ir.traits import RECURRENT
 from edgebm.passes.base import Skip
 from edgebm.passes.catalog import AnyStep
@@ -125,4 +125,4 @@ class Job:
 
     def is_ignored(self, name: str, op_type: str) -> bool:
         """Whether the user wants this node in float."""
-        return any(op_type == p or fnmatchcase(name, p) for p in self.options.ignored)
+        return is_listed(name, op_type, self.options.ignored)

@@ -11,25 +11,23 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from edgebm.ir.model import Model
-from edgebm.passes.base import Context
+from edgebm.passes.base import Context, Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.driver import run_passes
-from edgebm.search.assemble import all_candidates, build_floats
 from edgebm.search.cut_trial import (
     Trial,
     is_better,
-    not_faster,
     refusal,
     trial_dict,
     why_not_taken,
 )
 from edgebm.search.deadline import Deadline
 from edgebm.search.decide import Decisions
+from edgebm.search.float_race import float_race, not_faster
 from edgebm.search.found import Found
 from edgebm.search.job import Job, Progress
 from edgebm.search.journal import Journal
-from edgebm.search.measuring import Measuring
-from edgebm.search.records import Records, machine
+from edgebm.search.records import machine
 from edgebm.search.seconds import Seconds
 from edgebm.search.small_models import small_model_timer
 from edgebm.search.stages import Stages
@@ -38,7 +36,6 @@ from edgebm.search.summary import speedup
 from edgebm.search.target import Search
 from edgebm.target import Target
 
-_RACE_S = 15.0
 _STEPS: TypeAdapter[AnyStep] = TypeAdapter(AnyStep)
 _STAGE, _TEACHING = "prune and teach", "distill"
 
@@ -109,11 +106,14 @@ class SparsitySearch:
         cutting = [step for step in steps if step.kind != _TEACHING]
         cut, _ = run_passes(self.job.model, cutting, context)
         trial = Trial(amount, cut.param_count(), context.notes)
-        trial.float_ms = self._race(self.job.student(cut))
+        student = self.job.student(cut)
+        trial.float_ms = float_race(
+            student, self.target, self.progress, self.journal, self.deadline
+        )
         trial.refused = not_faster(trial.float_ms)
         if not trial.refused:
-            student = self._taught(cut, steps, context)
-            trial.found = self._search(self.job.student(student))
+            taught = self._taught(cut, steps, context)
+            trial.found = self._search(self.job.student(taught))
             trial.found.skips[:0] = context.skips
             trial.found.notes[:0] = context.notes
         return trial
@@ -151,28 +151,6 @@ class SparsitySearch:
         if done < total:
             self.deadline.check()
 
-    def _race(self, job: Job) -> tuple[float, float] | None:
-        """Milliseconds of the original and of the student in f32, each on its best runtime."""
-        if not self.target.is_host:
-            return None
-        records = Records(self.journal, job.face, job.sample())
-        measuring = Measuring(job, self.target, records, self.deadline, self.progress)
-        floats = build_floats(job, self.target, self.deadline, [])
-        candidates = [
-            c for c in all_candidates(job, self.target, floats) if c.config.precision == "f32"
-        ]
-        race = measuring.race(candidates)
-        race.run(
-            min(_RACE_S, job.options.measure_s),
-            lambda done, total: self.progress("measure the cut model", done, total),
-        )
-        times: dict[bool, list[float]] = {pruned: [] for pruned in (False, True)}
-        for candidate in candidates:
-            ms = race.results[candidate.id].p50_ms
-            if ms is not None:
-                times[candidate.artifact.pruned].append(ms)
-        return (min(times[False]), min(times[True])) if all(times.values()) else None
-
     def _parts(self, steps: list[AnyStep]) -> dict[str, Any]:
         """Everything that decides what becomes of a student, in JSON types."""
         return {
@@ -199,8 +177,10 @@ class SparsitySearch:
         return best
 
 
-def shrunk(job: Job, target: Target, progress: Progress) -> Job:
+def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip]]:
     """The job with the student that the recipe's steps make, as they are; nothing is measured.
+
+    What they left alone comes with it.
 
     The same job where the recipe makes nothing smaller.
 
@@ -208,12 +188,13 @@ def shrunk(job: Job, target: Target, progress: Progress) -> Job:
         EdgebmError: what a step refuses.
     """
     if not job.recipe.shrinking:
-        return job
+        return job, []
     context = Decisions(job, target, progress).context()
+    context.time_ms = small_model_timer(target, Journal())
     student, _ = run_passes(job.model, job.recipe.shrinking, context)
     job = job.student(student)
     job.notes = [*job.notes, *context.notes]
-    return job
+    return job, context.skips
 
 
 def _scaled(step: AnyStep, amount: float) -> AnyStep:

@@ -72,6 +72,6 @@ def analyze(  # noqa: PLR0913 - one keyword per option of the command line
     tick("import", 1, 1)
     wanted = wanted_states(state, streaming=streaming)
     options = Options(subset_size=subset_size, ignored=tuple(ignored), wanted=wanted)
-    job = shrunk(prepare(imported, plan, options, data=data), board, tick)
+    job, _ = shrunk(prepare(imported, plan, options, data=data), board, tick)
     found = examine(job, board, tick)
     return {"findings": findings(found["analysis"]), **found}

@@ -72,7 +72,7 @@ def quantize(  # noqa: PLR0913 - one keyword per option of the command line
     if runtime not in board.runtimes:
         raise UsageError(f"{board.name} has {', '.join(board.runtimes)}, not '{runtime}'")
     one = replace(board, runtimes=(runtime,))
-    job = shrunk(job, one, tick)
+    job, _ = shrunk(job, one, tick)
     decisions = Decisions(job, one, tick)
     decided = decisions.passes()
     if not has_ranges(decided):
