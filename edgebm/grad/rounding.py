@@ -90,7 +90,7 @@ class _Work:
     def __init__(self, stage: StageGraph, effort: Effort) -> None:
         self._stage, self._effort, self._biases = stage, effort, stage.biases
         held = dict(stage.model.graph.graph.initializers)
-        chosen = [self._add(_v(w), start(_array(held, w.master), w)) for w in stage.weights]
+        chosen = [self._add(_v(w), start(_array(held, w.label), w)) for w in stage.weights]
         moved = list(dict.fromkeys(self._biases.values()))
         chosen += [self._add(_move(b), np.zeros_like(_array(held, b))) for b in moved]
         self.module = GraphModule(stage.model, trainable=chosen.__contains__)
@@ -100,7 +100,7 @@ class _Work:
         self._order = Shuffled(seen, min(effort.batch, seen), effort.seed)
         trained = self.module.trained
         self._roundings = {
-            w.label: SoftRounding(w, _array(held, w.master), trained[_v(w)], self.module)
+            w.label: SoftRounding(w, _array(held, w.label), trained[_v(w)], self.module)
             for w in stage.weights
         }
         self.module.taps.update(self._roundings)

@@ -59,9 +59,10 @@ class StageGraph:
 def stage_graph(whole: Simulated, model: Model) -> StageGraph:
     """The roundings of `whole` that lie in `model`, a part of its graph."""
     made = {name(v) for node in model.nodes() for v in node.outputs}
+    held = model.graph.graph.initializers
     return StageGraph(
         model,
-        [w for w in whole.weights if w.label in made and w.params is not None],
+        [w for w in whole.weights if w.label in held and w.params is not None],
         [p for p in whole.points if p.label in made],
     )
 
