@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
     from edgebm.verbs.analyze import analyze
+    from edgebm.verbs.as_module import as_module
     from edgebm.verbs.compress import Result, compress
     from edgebm.verbs.evaluate import evaluate
     from edgebm.verbs.plan import plan
@@ -29,6 +30,7 @@ __all__ = [
     "Session",
     "__version__",
     "analyze",
+    "as_module",
     "compare",
     "compress",
     "evaluate",
@@ -37,7 +39,7 @@ __all__ = [
     "prune",
     "quantize",
 ]
-_VERBS = ("analyze", "compress", "evaluate", "plan", "prune", "quantize")
+_VERBS = ("analyze", "as_module", "compress", "evaluate", "plan", "prune", "quantize")
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"
