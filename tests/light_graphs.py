@@ -1,4 +1,4 @@
-"""The model-zoo graphs inside the onnx package. Their weights are constant: they are drawn here."""
+"""The model-zoo graphs inside the onnx package, with weights drawn: there all are constant."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ NAMES = (
     "bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet",
     "squeezenet", "vgg19", "zfnet512",
 )  # fmt: skip
+# Ranges of scale, shift, mean and variance.
+NORM = ((0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
 
 
 def light_graph(name: str, seed: int = 0) -> Model:
@@ -31,10 +33,8 @@ def light_graph(name: str, seed: int = 0) -> Model:
     model, rng = import_model(path), np.random.default_rng(seed)
     for node in model.nodes("Conv", "Gemm", "MatMul", "BatchNormalization"):
         if node.op_type == "BatchNormalization":
-            for index, (low, high) in enumerate(
-                ((0.5, 1.5), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
-            ):
-                _draw(node.inputs[index + 1], lambda s, a=low, b=high: rng.uniform(a, b, s))
+            for value, (low, high) in zip(node.inputs[1:], NORM, strict=True):
+                _draw(value, lambda s, a=low, b=high: rng.uniform(a, b, s))
             continue
         old = const(node.inputs[1])
         assert old is not None

@@ -1,4 +1,4 @@
-"""Whole models as torch modules: the answers of ONNX Runtime, and the gradients of torch itself."""
+"""Whole models as torch modules: answers of ONNX Runtime, gradients of torch itself."""
 
 from __future__ import annotations
 

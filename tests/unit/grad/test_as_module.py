@@ -49,9 +49,8 @@ def pictures(count: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_example_of_the_docs_trains_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/train.md").read_text(), re.DOTALL)[
-        :1
-    ]
+    page = (ROOT / "docs/train.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page.partition("## Your own loop")[2], re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     model = cnn()
     Path("digits.onnx").write_bytes(model.to_bytes())

@@ -1,4 +1,4 @@
-"""Attention in one kernel: the same answers and gradients, and nothing that somebody wants is lost."""
+"""Attention in one kernel: the same answers and gradients, and nothing is lost."""
 
 from __future__ import annotations
 
