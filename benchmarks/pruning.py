@@ -172,7 +172,9 @@ class _Progress:
         tenth = 10 * done // total if total else 0
         if (step, tenth) != self._said:
             self._said = (step, tenth)
-            print(f"    {time.perf_counter() - self._begin:6.0f} s {step} {done}/{total}", flush=True)
+            print(
+                f"    {time.perf_counter() - self._begin:6.0f} s {step} {done}/{total}", flush=True
+            )
 
 
 def torch_pruning(plan: Plan, options: argparse.Namespace) -> Path:
@@ -212,7 +214,9 @@ def rows_of(plan: Plan, options: argparse.Namespace) -> dict[str, Path]:
         rows["edgebm pruned, float"] = student
     if plan.task.name == "resnet56" and not options.no_torch_pruning:
         rows["Torch-Pruning, float"] = torch_pruning(plan, options)
-        given = replace(source, model=rows["Torch-Pruning, float"], folder=folder / "torch_pruning")
+        given = replace(
+            source, model=rows["Torch-Pruning, float"], folder=folder / "torch_pruning"
+        )
         given.folder.mkdir(exist_ok=True)
         rows["Torch-Pruning + NNCF INT8"] = build_nncf(given).path
     return rows

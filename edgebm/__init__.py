@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgebm.verbs.analyze import analyze
     from edgebm.verbs.as_module import as_module
     from edgebm.verbs.compress import Result, compress
+    from edgebm.verbs.distill import distill
     from edgebm.verbs.evaluate import evaluate
     from edgebm.verbs.plan import plan
     from edgebm.verbs.prune import prune
@@ -33,13 +34,16 @@ __all__ = [
     "as_module",
     "compare",
     "compress",
+    "distill",
     "evaluate",
     "load",
     "plan",
     "prune",
     "quantize",
 ]
-_VERBS = ("analyze", "as_module", "compress", "evaluate", "plan", "prune", "quantize")
+_VERBS = (
+    "analyze", "as_module", "compress", "distill", "evaluate", "plan", "prune", "quantize",
+)  # fmt: skip
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"

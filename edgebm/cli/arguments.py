@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def check_arguments(
         *_number_faults(options),
         *_budget_faults(options["budget"]),
         *_measurements_faults(model, out, options),
+        *launch_faults(),
         *faults,
     ]
     errors = yaml_faults(options["recipe"], options["targets"])
@@ -105,6 +107,17 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     if path.is_dir() and not folders:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
+
+
+def launch_faults() -> list[str]:
+    """Why a command that measures cannot run as one of many processes; empty if it is alone."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" not in os.environ or count in {"", "1"}:
+        return []
+    return [
+        f"torchrun started {count} processes of this command, which would measure against each "
+        "other; start it once. 'edgebm distill' is what trains on many processes"
+    ]
 
 
 def _out_faults(model: str, out: Path | None, options: dict[str, Any]) -> list[str]:

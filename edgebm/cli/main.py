@@ -28,6 +28,10 @@ HOST: Table = {
     "prune": ("edgebm.cli.prune:command", "Only cut a model, as an ONNX file."),
     "quantize": ("edgebm.cli.quantize:command", "Only quantize a model, as an ONNX file."),
     "analyze": ("edgebm.cli.analyze:command", "Say which layer quantization harms, and why."),
+    "distill": (
+        "edgebm.cli.distill:command",
+        "Teach a student model by a teacher, without labels.",
+    ),
     "evaluate": ("edgebm.cli.evaluate:command", "Measure a bundle or a model on samples."),
     "report": (
         "edgebm.cli.report:command",

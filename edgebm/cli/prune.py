@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgebm.cli.arguments import model_name, source, source_faults, usage_error, yaml_faults
+from edgebm.cli.arguments import (
+    launch_faults,
+    model_name,
+    source,
+    source_faults,
+    usage_error,
+    yaml_faults,
+)
 from edgebm.cli.options import ignored_option, seed_option
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
@@ -99,6 +106,7 @@ def command(
         *source_faults("--data", data),
         *([] if data else ["--data is missing: what matters is seen on samples"]),
         *_number_faults(options),
+        *launch_faults(),
         *output_faults(path, option="--out", force=force, inputs=(model, data)),
     ]
     errors = yaml_faults(None, [options["target"]])
@@ -143,7 +151,8 @@ def _steps(options: dict[str, Any]) -> list[AnyStep]:
 
     steps: list[AnyStep] = []
     if options["blocks"] is not None:
-        steps.append(DropBlocks(sparsity=options["blocks"]))
+        share: dict[str, Any] = {"sparsity": options["blocks"]}
+        steps.append(DropBlocks(**share))
     if options["sparsity"] is not None or not steps:
         chosen: dict[str, Any] = {key: options[key] for key in ("of", "importance", "rounds")}
         if options["sparsity"] is not None:

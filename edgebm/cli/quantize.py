@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import model_name, source, source_faults, usage_error, yaml_faults
+from edgebm.cli.arguments import (
+    launch_faults,
+    model_name,
+    source,
+    source_faults,
+    usage_error,
+    yaml_faults,
+)
 from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
@@ -67,6 +74,7 @@ def command(model: str, out: Path | None, force: bool, as_json: bool, **options:
     faults = [
         *source_faults("MODEL", model, folders=False),
         *source_faults("--data", options["data"]),
+        *launch_faults(),
         *output_faults(path, option="--out", force=force, inputs=read),
     ]
     errors = yaml_faults(options["recipe"], [options["target"]])

@@ -6,6 +6,7 @@ import json
 import time
 import zipfile
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from edgebm.runtime.files import replace_atomically
 
 _FORMAT = 1
 _META = "meta"
+_ANEW = "begin anew without --resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,30 @@ class Checkpoint:
     def is_due(self) -> bool:
         return time.monotonic() - self._written >= self.every_s
 
-    def load(self) -> State | None:
-        """What to go on from; None where the training begins anew.
+    def content(self) -> bytes:
+        """The file as it is; empty where the training begins anew."""
+        if not self.resume or not self.path.exists():
+            return b""
+        try:
+            content = self.path.read_bytes()
+        except OSError as cause:
+            raise UsageError(
+                f"the checkpoint {self.path} cannot be read: {cause}",
+                hint=_ANEW,
+            ) from cause
+        if not content:
+            raise UsageError(f"{self.path} is empty: no checkpoint", hint=_ANEW)
+        return content
+
+    def load(self, content: bytes) -> State | None:
+        """What to go on from, of the `content` of the file; None where that is empty.
 
         Raises:
             UsageError: it is damaged, or of another training; the message says what differs.
         """
-        if not self.resume or not self.path.exists():
+        if not content:
             return None
-        state = _read(self.path)
+        state = _read(self.path, content)
         held = state.meta["identity"]
         # As it would be read back: tuples are lists in JSON.
         mine = json.loads(json.dumps(self.identity))
@@ -97,19 +114,19 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> State:
+def _read(path: Path, content: bytes) -> State:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        with np.load(BytesIO(content), allow_pickle=False) as held:
             arrays = {label: held[label] for label in held.files}
         meta = json.loads(arrays.pop(_META).tobytes().decode())
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as cause:
         raise UsageError(
             f"{path} is no checkpoint, or a damaged one: {cause}",
-            hint="begin anew without --resume",
+            hint=_ANEW,
         ) from cause
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise UsageError(
             f"{path} is a checkpoint of another version of edgebm",
-            hint="begin anew without --resume",
+            hint=_ANEW,
         )
     return State(arrays, meta)

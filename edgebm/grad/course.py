@@ -14,7 +14,8 @@ from edgebm.grad.augment import check
 from edgebm.grad.batch_axes import batch_axes
 from edgebm.grad.batches import Shuffled
 from edgebm.grad.fit import Schedule, Task
-from edgebm.grad.lesson import Pair, Plan, Probe, planned
+from edgebm.grad.lesson import Plan, planned
+from edgebm.grad.pair import Pair, Probe
 from edgebm.grad.precision import Precision
 from edgebm.grad.rows import Alike, Rows
 from edgebm.grad.taught import Batches, Judge, Source
@@ -109,16 +110,18 @@ class Course:
         return batch_axes((self._pair.pupil, self._pair.master), two)
 
     def _planned(self, labels: NDArray[Any] | None) -> Plan:
-        part = max(self._source.parts(self._seen[:_PROBED]), key=len)
-        feeds = {k: v.to(self._world.device) for k, v in self._source.feeds(part).items()}
+        probes = []
+        for part in self._source.parts(self._seen[:_PROBED]):
+            feeds = {k: v.to(self._world.device) for k, v in self._source.feeds(part).items()}
+            picked = None if labels is None else labels[part.numbers.numpy()]
+            probes.append(Probe(feeds, len(part), picked))
         check(
             self._teaching.augment,
-            feeds,
+            probes[0].feeds,
             labels=self._teaching.weights.labels > 0,
             alike=self._source.rows.alike and self._source.axes is not None,
         )
-        picked = None if labels is None else labels[part.numbers.numpy()]
-        return planned(self._pair, Probe(feeds, picked), self._teaching)
+        return planned(self._pair, probes, self._teaching)
 
     def _told(self) -> list[str]:
         found = []

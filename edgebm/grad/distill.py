@@ -10,8 +10,8 @@ from edgebm.grad.checkpoint import Checkpoint
 from edgebm.grad.course import Course
 from edgebm.grad.fit import Fitted, Place, Schedule, fit
 from edgebm.grad.identity import Kept, identity
-from edgebm.grad.lesson import Pair
 from edgebm.grad.module import GraphModule, write_back
+from edgebm.grad.pair import Pair
 from edgebm.grad.precision import Choice, chosen
 from edgebm.grad.rows import Rows, Samples
 from edgebm.grad.teaching import Teaching

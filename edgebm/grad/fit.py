@@ -51,8 +51,10 @@ def fit(
     """
     training = Training(module, task, schedule, seed, place or Place())
     keeps = place is not None and place.checkpoint is not None
-    with torch.random.fork_rng(devices=[]), Interrupts(held=keeps) as held:
+    with (
+        torch.random.fork_rng(devices=[]),
+        Interrupts(held=keeps) as held,
+        training.with_others(),
+    ):
         training.begin()
-        with training.with_others():
-            ended = training.run(progress, held)
-            return training.end(ended)
+        return training.end(training.run(progress, held))

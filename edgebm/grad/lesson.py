@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,20 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgebm.errors import DataError, UsageError
-from edgebm.grad.module import GraphModule
+from edgebm.grad.inside import found_inside
+from edgebm.grad.pair import Pair, Probe, Seen, power_of, seen_by
 from edgebm.grad.teaching import Outputs, Teaching
-from edgebm.grad.terms import (
-    Attention,
-    Feature,
-    Labels,
-    Lesson,
-    Output,
-    OutputKind,
-    Relation,
-    Term,
-)
+from edgebm.grad.terms import Labels, Lesson, Output, OutputKind, Term
 from edgebm.ir.edit import name
-from edgebm.ir.landmarks import AttentionPlace, attentions, landmarks, thinned
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT, is_float
 
@@ -33,24 +23,6 @@ from edgebm.ir.traits import RECURRENT, is_float
 _BOUNDED = RECURRENT | {
     "Tanh", "Sigmoid", "Relu", "Clip", "HardSigmoid", "LayerNormalization", "Sin", "Cos",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A student and its teacher, as graphs and as modules."""
-
-    student: Model
-    teacher: Model
-    pupil: GraphModule
-    master: GraphModule
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A few samples: `feeds` of a batch, the classes or numbers wanted, and where each counts."""
-
-    feeds: Mapping[str, Tensor]
-    labels: NDArray[Any] | None = None
 
 
 @dataclass(slots=True)
@@ -68,36 +40,45 @@ class Plan:
 
 
 @torch.no_grad()
-def planned(pair: Pair, probe: Probe, teaching: Teaching) -> Plan:
-    """The terms of the loss, with the powers they are relative to, measured on `probe`.
+def planned(pair: Pair, probes: Sequence[Probe], teaching: Teaching) -> Plan:
+    """The terms of the loss, with the powers they are relative to, measured on `probes`.
 
     Raises:
-        UsageError: every feature that a graph does not have; nothing to learn from.
+        UsageError: every feature that a graph does not have; outputs of other sizes than the
+            teacher's, all of them; nothing to learn from.
         DataError: labels are to be learned, and there are none that fit an output.
     """
-    plan = Plan()
-    named = _features(pair, teaching, plan)
-    places = _attentions(pair, teaching, plan)
+    inside = found_inside(pair, teaching)
     outputs = [name(v) for v in pair.teacher.graph.graph.outputs if is_float(v)]
-    theirs = [*outputs, *(t for t, _ in named), *(v for t, _ in places for v in _both(t))]
-    mine = [*(s for _, s in named), *(v for _, s in places for v in _both(s)), *outputs]
-    want = {k: v.float() for k, v in pair.master(probe.feeds, list(dict.fromkeys(theirs))).items()}
-    got = {k: v.float() for k, v in pair.pupil(probe.feeds, list(dict.fromkeys(mine))).items()}
+    seen = seen_by(pair, probes, [*outputs, *inside.fetched], [*outputs, *inside.wanted])
+    _check_sizes(outputs, seen)
+    plan = Plan(others=list(inside.terms(seen, teaching.weights)), left_out=inside.left_out)
     if teaching.weights.outputs:
         for label in outputs:
-            _add_output(plan, pair.teacher, label, want[label], probe, teaching)
-    for teacher_name, student_name in named:
-        _add_feature(plan, teacher_name, student_name, got, want, teaching.weights.features)
-    for teacher_place, student_place in places:
-        _add_attention(plan, teacher_place, student_place, got, want, teaching)
+            _add_output(plan, pair.teacher, label, seen, teaching)
     if teaching.weights.labels:
-        plan.outputs.append(_labels(outputs, want, probe, teaching.weights.labels))
+        plan.outputs.append(_labels(outputs, seen, teaching.weights.labels))
     if not plan.outputs and not plan.others:
         raise UsageError(
             "there is nothing to learn by: all losses are 0, or no value fits",
             hint="give losses.outputs a weight above 0",
         )
     return plan
+
+
+def _check_sizes(outputs: list[str], seen: Seen) -> None:
+    faults = [
+        f"{label} is {list(seen.want[label].shape)} in the teacher and "
+        f"{list(seen.got[label].shape)} in the student"
+        for label in outputs
+        if seen.got[label].shape != seen.want[label].shape
+    ]
+    if faults:
+        raise UsageError(
+            f"outputs of the student have other sizes: {'; '.join(faults)}",
+            hint="give a student with the outputs of its teacher",
+            details={"faults": faults},
+        )
 
 
 def output_kind(values: Tensor, op_type: str, wanted: Outputs = "auto") -> tuple[OutputKind, int]:
@@ -125,16 +106,14 @@ def output_kind(values: Tensor, op_type: str, wanted: Outputs = "auto") -> tuple
     return ("values" if op_type in _BOUNDED else "both"), axis
 
 
-def _add_output(
-    plan: Plan, teacher: Model, label: str, values: Tensor, probe: Probe, teaching: Teaching
-) -> None:
+def _add_output(plan: Plan, teacher: Model, label: str, seen: Seen, teaching: Teaching) -> None:
+    values, power = seen.want[label], seen.powers[label]
     value = next(v for v in teacher.graph.graph.outputs if name(v) == label)
     producer = value.producer()
     op_type = "" if producer is None else producer.op_type
     kind, axis = output_kind(values, op_type, teaching.outputs)
-    if kind in ("values", "both") and teaching.outputs == "auto" and _classes(probe, values):
+    if kind in ("values", "both") and teaching.outputs == "auto" and _classes(seen.labels, values):
         kind = "both"
-    power = _power(values)
     if power == 0.0:
         plan.left_out.append((label, "the teacher gives 0 for all samples there"))
         return
@@ -143,9 +122,8 @@ def _add_output(
     plan.outputs.append(term)
 
 
-def _classes(probe: Probe, values: Tensor) -> bool:
+def _classes(labels: NDArray[Any] | None, values: Tensor) -> bool:
     """Whether the labels are numbers of the classes that an output of shape [N, C, ...] has."""
-    labels = probe.labels
     if labels is None or labels.dtype.kind not in "iu" or values.ndim < 2:
         return False
     axis = 1 if values.ndim > 3 else -1
@@ -154,122 +132,24 @@ def _classes(probe: Probe, values: Tensor) -> bool:
     return list(labels.shape) == rest and int(labels.max()) < classes
 
 
-def _features(pair: Pair, teaching: Teaching, plan: Plan) -> list[tuple[str, str]]:
-    """Pairs of names, the teacher's first."""
-    if not teaching.weights.features:
-        return []
-    known = [_floats(model) for model in (pair.teacher, pair.student)]
-    if teaching.features is None:
-        common = [label for label in landmarks(pair.teacher) if label in known[1]]
-        if not common:
-            plan.left_out.append(("features", "no value inside has a name that both graphs have"))
-        return [(label, label) for label in thinned(common)]
-    pairs = [_split(text, known) for text in teaching.features]
-    faults = [
-        f"'{label}' is no float value of the {whose}"
-        for each in pairs
-        for label, names, whose in zip(each, known, ("teacher", "student"), strict=True)
-        if label not in names
-    ]
-    if faults:
-        raise UsageError(
-            "features: " + "; ".join(faults),
-            hint="name values of both graphs, or pairs as teacher's=student's; some of them are "
-            + ", ".join(thinned(landmarks(pair.teacher))),
-        )
-    return pairs
-
-
-def _split(text: str, known: list[set[str]]) -> tuple[str, str]:
-    if text in known[0]:  # names may hold a = themselves
-        return text, text
-    theirs, _, mine = text.partition("=")
-    return theirs, mine or theirs
-
-
-def _floats(model: Model) -> set[str]:
-    """Names of what nodes compute, but for what is known to be no float."""
-    computed = (v for node in model.nodes() for v in node.outputs if v.name)
-    return {name(v) for v in computed if v.dtype is None or is_float(v)}
-
-
-def _attentions(
-    pair: Pair, teaching: Teaching, plan: Plan
-) -> list[tuple[AttentionPlace, AttentionPlace]]:
-    """A few attentions of the teacher that the student still has, the last one among them."""
-    if not (teaching.weights.attention or teaching.weights.relations):
-        return []
-    mine = set(attentions(pair.student))
-    both = [(place, place) for place in attentions(pair.teacher) if place in mine]
-    if not both:
-        plan.left_out.append(("attention", "no attention has a name that both graphs have"))
-    return thinned(both)
-
-
-def _both(place: AttentionPlace) -> tuple[str, str]:
-    return place.probabilities, place.values
-
-
-def _add_feature(
-    plan: Plan, theirs: str, mine: str, got: Mapping[str, Tensor], want: Mapping[str, Tensor],
-    weight: float,
-) -> None:  # fmt: skip
-    aim, have = want[theirs], got[mine]
-    differing = (
-        [a for a, (x, y) in enumerate(zip(have.shape, aim.shape, strict=True)) if x != y]
-        if have.ndim == aim.ndim
-        else [-1, -1]
-    )
-    power = _power(aim)
-    if len(differing) > 1 or power == 0.0:
-        what = f"it is {list(aim.shape)} in the teacher and {list(have.shape)} in the student"
-        plan.left_out.append((theirs, what if power else "it is 0 for all samples"))
-        return
-    axis = differing[0] if differing else -1
-    term = Feature(mine, theirs, power, axis, (have.shape[axis], aim.shape[axis]))
-    term.to(aim.device)
-    term.regress(have, aim)
-    term.weight = weight
-    plan.others.append(term)
-
-
-def _add_attention(
-    plan: Plan, theirs: AttentionPlace, mine: AttentionPlace, got: Mapping[str, Tensor],
-    want: Mapping[str, Tensor], teaching: Teaching,
-) -> None:  # fmt: skip
-    if teaching.weights.attention:
-        term: Term = Attention(mine.probabilities, theirs.probabilities)
-        term.weight = teaching.weights.attention
-        plan.others.append(term)
-    if teaching.weights.relations:
-        heads = math.gcd(got[mine.values].shape[1], want[theirs.values].shape[1])
-        term = Relation(mine.values, theirs.values, heads)
-        term.weight = teaching.weights.relations
-        plan.others.append(term)
-
-
-def _labels(outputs: list[str], want: Mapping[str, Tensor], probe: Probe, weight: float) -> Labels:
-    if probe.labels is None:
+def _labels(outputs: list[str], seen: Seen, weight: float) -> Labels:
+    if seen.labels is None:
         raise DataError(
             "losses.labels is above 0, and the samples have no labels",
             hint="give labels with the samples, or set losses.labels to 0",
         )
     term: Labels | None = None
     for label in outputs:
-        values = want[label]
-        if _classes(probe, values):
+        values = seen.want[label]
+        if _classes(seen.labels, values):
             term = Labels(label, None, output_kind(values, "")[0] == "probabilities")
-        elif probe.labels.size == values.numel():
-            term = Labels(label, _power(torch.from_numpy(probe.labels.astype("f4"))) or 1.0)
+        elif seen.labels.size == values.numel():
+            term = Labels(label, power_of(torch.from_numpy(seen.labels.astype("f4"))) or 1.0)
         if term is not None:
             term.weight = weight
             return term
     raise DataError(
-        f"losses.labels is above 0, and labels {list(probe.labels.shape)} fit no output: "
-        + ", ".join(f"{k} {list(want[k].shape)}" for k in outputs),
+        f"losses.labels is above 0, and labels {list(seen.labels.shape)} fit no output: "
+        + ", ".join(f"{k} {list(seen.want[k].shape)}" for k in outputs),
         hint="labels are class numbers [N] of an output [N, C], or numbers of its own shape",
     )
-
-
-def _power(values: Tensor) -> float:
-    return float(values.double().square().mean())

@@ -17,36 +17,16 @@ from edgebm.grad.batches import seeded
 from edgebm.grad.checkpoint import State
 from edgebm.grad.interrupt import Interrupts
 from edgebm.grad.keeper import Keeper
-from edgebm.grad.losses import Objective, Tensors
+from edgebm.grad.losses import Tensors
 from edgebm.grad.module import GraphModule
 from edgebm.grad.schedule import Schedule
+from edgebm.grad.stepper import Stepper, together
 from edgebm.grad.task import Ended, Fitted, Place, Task
 from edgebm.grad.update import Updater
 from edgebm.grad.world import is_lost
 
 _TRIALS = 6  # steps that are timed to plan the rest
 _MARGIN = 0.95  # of the time that is planned; the rest is for what was not timed
-
-
-class _Stepper(nn.Module):
-    """From one part to its loss."""
-
-    def __init__(self, module: GraphModule, objective: Objective, place: Place) -> None:
-        super().__init__()
-        self.module, self.objective = module, objective
-        self._place = place
-
-    def forward(self, feeds: Tensors, targets: Tensors) -> Tensor:
-        with self._place.precision.cast(self._place.world.device):
-            got = self.module(feeds, list(self.objective.fetch))
-        # Losses are small differences: never in half precision.
-        loss: Tensor = self.objective(_full(got), _full(targets))
-        return loss
-
-
-def _full(values: Tensors) -> dict[str, Tensor]:
-    half = (torch.bfloat16, torch.float16)
-    return {k: v.float() if v.dtype in half else v for k, v in values.items()}
 
 
 class Training:
@@ -56,7 +36,7 @@ class Training:
         self._task, self._schedule, self._seed, self._place = task, schedule, seed, place
         self._module, self._world = module, place.world
         self._home = next((p.device for p in module.parameters()), self._world.device)
-        self._stepper = _Stepper(module, task.objective, place).to(self._world.device)
+        self._stepper = Stepper(module, task.objective, place).to(self._world.device)
         self._parameters = [p for p in self._stepper.parameters() if p.requires_grad]
         self._forward: nn.Module = self._stepper
         self._keeper = Keeper(module, self._judged)
@@ -76,10 +56,12 @@ class Training:
         """Judge and plan, or take over what a checkpoint holds."""
         self._module.eval()
         checkpoint = self._place.checkpoint
-        state = None if checkpoint is None else checkpoint.load()
-        if state is not None:
-            self._restore(state)
-        else:
+        if checkpoint is not None:
+            content = checkpoint.content() if self._world.leads else b""
+            state = checkpoint.load(self._world.shared_bytes(content))
+            if state is not None:
+                self._restore(state)
+        if not self._resumed_at:
             self._before = self._keeper.look()
             if math.isfinite(self._schedule.budget_s) and self._steps:
                 self._steps = self._fitted_steps()
@@ -183,7 +165,7 @@ class Training:
             self._backward(0)
             for parameter in self._parameters:  # what no loss depends on would be waited for
                 parameter.requires_grad_(parameter.grad is not None)
-        return DistributedDataParallel(self._stepper, broadcast_buffers=False)
+        return together(self._stepper)
 
     @contextmanager
     def _tried(self) -> Iterator[None]:
@@ -226,7 +208,7 @@ class Training:
         checkpoint, written = self._place.checkpoint, ""
         if checkpoint is not None:
             written = f"; the checkpoint {checkpoint.path} has the state after step {self._done}"
-            if self._world.leads:
+            if self._world.leads and self._done > self._resumed_at:
                 checkpoint.save(self._state())
         return WorkerLost(
             f"another process is gone after step {self._done} of {self._steps}{written}: {cause}",

@@ -133,9 +133,9 @@ class Feature(Term):
 class Attention(Term):
     """Attention maps of one layer: KL of the student's from the teacher's."""
 
-    def __init__(self, mine: str, theirs: str) -> None:
+    def __init__(self, label: str) -> None:
         super().__init__()
-        self.weight, self.fetch, self.wants = 1.0, (mine,), (theirs,)
+        self.weight, self.fetch, self.wants = 1.0, (label,), (label,)
 
     def forward(self, got: Tensors, want: Tensors) -> Tensor:
         mine, aim = got[self.fetch[0]], want[self.wants[0]]
@@ -145,9 +145,9 @@ class Attention(Term):
 class Relation(Term):
     """How alike the positions' values are: KL of the student's relations from the teacher's."""
 
-    def __init__(self, mine: str, theirs: str, heads: int) -> None:
+    def __init__(self, label: str, heads: int) -> None:
         super().__init__()
-        self.weight, self.fetch, self.wants, self.heads = 1.0, (mine,), (theirs,), heads
+        self.weight, self.fetch, self.wants, self.heads = 1.0, (label,), (label,), heads
 
     def forward(self, got: Tensors, want: Tensors) -> Tensor:
         mine, aim = (

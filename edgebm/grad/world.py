@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from edgebm.errors import UsageError
 
 _NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(minutes=10)  # for what one process does while the others wait
+_PATIENCE = timedelta(hours=2)  # for what one process does while the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,16 @@ class World:
         dist.broadcast(held, 0)
         return float(held[0])
 
-    def part(self, count: int) -> slice:
-        """Which of `count` samples are this process's: as many as any other's, or one less."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+    def shared_bytes(self, content: bytes) -> bytes:
+        """What the leading process has; those of others may be on machines without its files."""
+        size = int(self.shared(float(len(content))))
+        if self.size == 1 or not size:
+            return content if self.leads else b""
+        held = torch.empty(size, dtype=torch.uint8, device=self.device)
+        if self.leads:
+            held.copy_(torch.from_numpy(np.frombuffer(content, np.uint8).copy()))
+        dist.broadcast(held, 0)
+        return held.cpu().numpy().tobytes()
 
 
 def is_lost(error: RuntimeError) -> bool:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, name, sole_user
+from edgebm.ir.edit import const, inputs, name, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT, is_float
 
@@ -42,6 +42,51 @@ def landmarks(model: Model) -> list[str]:
             if (value := _block_end(node) or _activated(node)) is not None
         ]
     return [name(value) for value in found]
+
+
+def shared_landmarks(teacher: Model, student: Model) -> list[str]:
+    """Landmarks that a student made from `teacher` still has.
+
+    Names alone prove little where both come from one exporter: the value must also be computed by
+    the same op, and some weights right before it must have the same name.
+    """
+    theirs, mine = (
+        {v.name: v for node in model.nodes() for v in node.outputs} for model in (teacher, student)
+    )
+    return [
+        label
+        for label in landmarks(teacher)
+        if (other := mine.get(label)) is not None and _same_place(theirs[label], other)
+    ]
+
+
+def _same_place(a: ir.Value, b: ir.Value) -> bool:
+    x, y = a.producer(), b.producer()
+    assert x is not None
+    assert y is not None
+    return x.op_type == y.op_type and bool(_weights_before(x) & _weights_before(y))
+
+
+def _weights_before(node: ir.Node) -> set[str]:
+    """Names of the constants of more than one number that are met first on the way back."""
+    found: set[str] = set()
+    seen, left = {node}, [node]
+    while left:
+        each = left.pop()
+        weights = {name(v) for v in inputs(each) if v.const_value is not None and _is_weight(v)}
+        found |= weights
+        if weights:
+            continue
+        producers = (value.producer() for value in inputs(each))
+        fresh = {p for p in producers if p is not None} - seen
+        seen |= fresh
+        left += fresh
+    return found
+
+
+def _is_weight(value: ir.Value) -> bool:
+    array = const(value)
+    return array is not None and array.size > 1 and is_float(value)
 
 
 def thinned(names: Sequence[T]) -> list[T]:

@@ -80,10 +80,7 @@ class Distill:
     precision: Literal["auto", "f32", "bf16"] = "auto"
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        if importlib.util.find_spec("torch") is None:
-            raise BackendUnavailable(
-                "the step distill trains, and needs torch", hint="pip install 'edgebm[train]'"
-            )
+        needs_torch()
         if ctx.teacher is None:
             raise DataError(
                 "the step distill has no teacher", hint="run it in a recipe, behind others"
@@ -143,6 +140,19 @@ class Distill:
             augment=self.augment,
             trim_padding=self.trim_padding == "auto",
             seed=seed,
+        )
+
+
+def needs_torch() -> None:
+    """Refuse to train where torch is not installed.
+
+    Raises:
+        BackendUnavailable: it is not.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise BackendUnavailable(
+            "teaching a student needs torch, which is not installed",
+            hint="pip install 'edgebm[train]'",
         )
 
 

@@ -36,7 +36,8 @@ class Prune:
 
     Widths end on multiples of `round_to`; "auto" takes the float32 numbers of a vector register
     of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, patterns
-    with * and ?, or op types that stay whole. In `rounds` above 1 importance is computed anew after each.
+    with * and ?, or op types that stay whole. With several `rounds` importance is computed
+    anew after each.
 
     The model is not trained by it: the step `distill` behind this one does that.
     """
@@ -91,7 +92,7 @@ class Prune:
     def _allocation(self, model: Model, sparsity: float, ctx: Context) -> Allocation:
         """What goes in one round."""
         groups = self._groups(model, ctx)
-        picked, count = spread_out(ctx.given("pruning"), self.samples)
+        picked, _ = spread_out(ctx.given("pruning"), self.samples)
 
         def progress(done: int, total: int) -> None:
             ctx.progress(self.kind, done, total)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.ir.edit import Array, add_const, add_node, input_at, main_graph, take_over
-from edgebm.ir.rewrite import float_dtype
+from edgebm.ir.rewrite import float_dtype, swap_output
 from edgebm.prune.removal import Kept
 
 _FAR = 1e30
@@ -23,6 +23,8 @@ def mask_node(node: ir.Node, index: int, axes: dict[int, Kept]) -> None:
     rank = len(value.shape)
     if node.op_type in {"LayerNormalization", "InstanceNormalization"}:
         _norm(node, _weights(node, rank, axes, mean=True))
+    elif node.op_type == "LRN":
+        _local_norm(node, axes[1])
     elif node.op_type in _LOWEST or node.op_type == "ReduceMin":
         far = np.asarray(_FAR if node.op_type == "ReduceMin" else -_FAR, float_dtype(node))
         inside = _const(node, "kept", _weights(node, rank, axes, mean=False) > 0)
@@ -52,6 +54,17 @@ def _weights(node: ir.Node, rank: int, axes: dict[int, Kept], *, mean: bool) -> 
         column = kept * (len(kept) / kept.sum() if mean else 1.0)
         weights = weights * column.reshape([-1 if a == axis else 1 for a in range(rank)])
     return weights.astype(float_dtype(node))
+
+
+def _local_norm(node: ir.Node, kept: Kept) -> None:
+    """Kept channels are brought side by side, normalized, and put back at their places."""
+    side_by_side = _const(node, "kept", np.flatnonzero(kept))
+    left = add_node(node, "Gather", [node.inputs[0], side_by_side], {"axis": 1})
+    left.name = f"{node.name}.left"
+    node.replace_input_with(0, left)
+    back = _const(node, "back", np.maximum(np.cumsum(kept) - 1, 0))
+    swap_output(node, "Gather", [back], {"axis": 1}).name = f"{node.name}.back"
+    node.outputs[0].name = f"{node.name}.short"
 
 
 def _norm(node: ir.Node, weights: Array) -> None:

@@ -27,7 +27,7 @@ class Places:
     def units(self) -> Iterator[tuple[int, Key]]:
         """First row and key of every unit."""
         starts = np.flatnonzero(np.diff(self.root, prepend=-1))
-        stops = np.append(starts[1:], len(self.root))
+        stops = np.append(starts, len(self.root))[1:]
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
             which, counts = np.unique(self.axis[start:stop], return_counts=True)
             yield start, tuple(zip(which.tolist(), counts.tolist(), strict=True))

@@ -42,7 +42,7 @@ def refine(before: Sequence[Size], after: Sequence[Size]) -> list[Part]:
     [N, 768] to [N, 12, 64] gives N; 12 and 64. Axes of size 1 belong to no part. What cannot
     be told (unnamed sizes, [4, 6] to [3, 8]) is one part without factors in the middle.
     """
-    left, right = _wide(before), _wide(_solved(before, after))
+    left, right = _wide(before), _wide(solved(before, after))
     head, left, right = _run(left, right)
     tail, left, right = _run(left[::-1], right[::-1])
     middle = []
@@ -58,7 +58,7 @@ def _wide(shape: Sequence[Size]) -> list[tuple[int, Size]]:
     return [(axis, size) for axis, size in enumerate(shape) if size != 1]
 
 
-def _solved(before: Sequence[Size], after: Sequence[Size]) -> list[Size]:
+def solved(before: Sequence[Size], after: Sequence[Size]) -> list[Size]:
     """`after`, with the one size that has other names than `before` found by division."""
     names = {label for size in before if isinstance(size, Free) for label in size.names}
     strange = [

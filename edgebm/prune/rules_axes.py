@@ -157,6 +157,15 @@ def _along(node: ir.Node, trace: Trace) -> None:
         trace.take(node, 0, axis)
 
 
+def _local_norm(node: ir.Node, trace: Trace) -> None:
+    """LRN: each channel is divided by what lies in a window of channels around it."""
+    value = node.inputs[0]
+    assert value is not None
+    keep_axes(node, trace, but=set())
+    if trace.rank(value) > 1 and trace.of(value, 1) is not None:
+        trace.take(node, 0, 1)
+
+
 def _arg(node: ir.Node, trace: Trace) -> None:
     value, out = node.inputs[0], node.outputs[0]
     assert value is not None
@@ -173,8 +182,17 @@ def _arg(node: ir.Node, trace: Trace) -> None:
             trace.join(node, (value, axis), (out, axis if keep or axis < gone else axis - 1))
 
 
-def _no_tie(node: ir.Node, trace: Trace) -> None:
-    """Sizes, and values made from sizes alone: the output's axes go with whatever reads them."""
+def _size(node: ir.Node, trace: Trace) -> None:
+    """Known sizes are folded long since; one like 12*batch must not be divided by 12 later."""
+    value = node.inputs[0]
+    assert value is not None
+    for axis in range(trace.rank(value)):
+        if trace.is_free(value, axis):
+            trace.freeze(node, [(value, axis)], "its size is computed with")
+
+
+def _filled(node: ir.Node, trace: Trace) -> None:
+    """Values made from sizes alone: their axes go with whatever reads them."""
 
 
 RULES: dict[str, Rule] = {
@@ -182,9 +200,11 @@ RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
+    "LRN": _local_norm,
     **dict.fromkeys(_POOLS, _pool),
     **dict.fromkeys((*REDUCTIONS, *_OTHER_REDUCTIONS), _reduce),
     **dict.fromkeys(_ALONG, _along),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
-    **dict.fromkeys(("Shape", "Size", "ConstantOfShape"), _no_tie),
+    **dict.fromkeys(("Shape", "Size"), _size),
+    "ConstantOfShape": _filled,
 }

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgebm.ir.dims import Free
 from edgebm.ir.edit import const, input_at
 from edgebm.prune.group import Index
-from edgebm.prune.refine import Factor, Part, refine
+from edgebm.prune.refine import Factor, Part, refine, solved
 from edgebm.prune.rules_axes import REDUCTIONS, Rule
 from edgebm.prune.trace import Trace
 
@@ -31,6 +31,7 @@ def _reshape(node: ir.Node, trace: Trace) -> None:
     if before is None or after is None:
         trace.freeze_node(node, "the number of its axes is not known")
         return
+    trace.learn(out, solved(before, after))
     for part in refine(before, after):
         axes = [*((value, a) for a in part.before), *((out, a) for a in part.after)]
         if len(part.factors) == 1:

@@ -60,11 +60,24 @@ class Trace:
         self.heads: list[Axis] = []
         """Batch axes of products of two computed values, as attention has."""
         self.shuffles = shuffles
+        self._sizes: dict[ir.Value, list[Size]] = {}
 
     def sizes(self, value: ir.Value) -> list[Size] | None:
         """The shape with free sizes as products; None where the rank is not known."""
-        array = const(value)
-        return list(array.shape) if array is not None else sizes(value)
+        if value not in self._sizes:
+            array = const(value)
+            shape = list(array.shape) if array is not None else sizes(value)
+            if shape is None:
+                return None
+            self._sizes[value] = shape
+        return self._sizes[value]
+
+    def learn(self, value: ir.Value, shape: Sequence[Size]) -> None:
+        """Sizes of a value that its own shape does not name, where nothing was said of it yet."""
+        own = self.sizes(value)
+        for axis, size in enumerate(shape):
+            if own is not None and _says_more(size, own[axis]) and (value, axis) not in self.axes:
+                own[axis] = size
 
     def rank(self, value: ir.Value) -> int:
         """Axes of `value`; -1 where they are not known."""
@@ -97,6 +110,8 @@ class Trace:
         """Position i of `a` and position i of `b` live or go together."""
         if self.is_one(*a) and self.is_one(*b):
             return
+        for one, other in ((a, b), (b, a)):
+            self._learn_from(one, other)
         first, second = self.of(*a), self.of(*b)
         if first is None or second is None:
             self.freeze(node, [a, b], "the size of one of its axes is not known")
@@ -109,6 +124,14 @@ class Trace:
                     self.freeze(node, [a, b], "its free axes hold their units in two ways")
                 self.mode.update(dict.fromkeys((a, b), modes.pop() if modes else "outer"))
             self.labels.tie(first, second)
+
+    def _learn_from(self, known: Axis, axis: Axis) -> None:
+        """Two axes of one size: what is known of one holds for the other."""
+        source, own = self.sizes(known[0]), self.sizes(axis[0])
+        if source is not None and own is not None:
+            shape = list(own)
+            shape[axis[1]] = source[known[1]]
+            self.learn(axis[0], shape)
 
     def tie(self, node: ir.Node, a: Index | None, b: Index | None) -> None:
         """Tie two vectors of labels; one that has no partner is frozen."""
@@ -165,3 +188,10 @@ class Trace:
         """Roots along an axis that has labels."""
         labels = self.of(*axis)
         return np.empty(0, np.int64) if labels is None else self.labels.roots(labels)
+
+
+def _says_more(size: Size, own: Size) -> bool:
+    """Whether a size is a product with a number in it, and the other one only a name."""
+    if not isinstance(size, Free) or not isinstance(own, Free):
+        return False
+    return own.factor == 1 and size.factor > 1

@@ -60,3 +60,15 @@ def test_ranges_need_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["quantize", str(folder / "digits_cnn.onnx"), "-o", str(out)]) == 2
     assert "-r w8" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_one_of_many_processes_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for verb in ("quantize", "compress"):
+        args = [verb, str(folder / "digits_cnn.onnx"), "-o", str(folder / "not_written")]
+        assert main([*args, "-d", str(folder / CALIBRATION)]) == 2
+        assert "torchrun started 2 processes" in capsys.readouterr().err
+    assert not (folder / "not_written").exists()

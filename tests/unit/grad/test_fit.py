@@ -106,6 +106,21 @@ def test_a_loss_that_is_not_finite_ends_it() -> None:
     np.testing.assert_array_equal(weights(module)["w1"], before["w1"])
 
 
+def test_what_was_best_before_it_diverged_is_kept() -> None:
+    good = task()
+
+    def later(step: int, generator: torch.Generator) -> list[Part]:
+        (part,) = good.batches(step, generator)
+        return [part if step < 20 else Part(part.feeds, {"y": part.targets["y"] * math.nan})]
+
+    module = student()
+    done = fit(module, Task(later, good.objective, good.judge), Schedule(50, 0.02, check_every=7))
+    assert (done.ended, done.steps) == ("diverged", 20)
+    assert done.best < done.before
+    with torch.no_grad():
+        assert good.judge(module) == pytest.approx(done.best)
+
+
 def test_frozen_weights_stay() -> None:
     model = random_model(STUDENT, seed=1, **SHAPES)
     module = GraphModule(model, trainable=lambda name: name == "w2")

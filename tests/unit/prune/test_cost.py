@@ -60,14 +60,12 @@ def test_hand_count_of_other_layers() -> None:
     feeds = {"x": np.zeros((2, 6, 8), np.float32)}
     assert macs(attention, feeds) == 2 * 6 * 8 * 8 + 2 * (2 * 6 * 6 * 8)
     up = random_model(
-        "g (float[1,4,5,5] x) => (float[1,6,10,10] y) {"
-        " y = ConvTranspose<strides=[2,2]>(x, w) }",
+        "g (float[1,4,5,5] x) => (float[1,6,10,10] y) { y = ConvTranspose<strides=[2,2]>(x, w) }",
         w=(4, 6, 2, 2),
     )
     assert macs(up, {"x": np.zeros((1, 4, 5, 5), np.float32)}) == 4 * 6 * 4 * 25
     depthwise = random_model(
-        "g (float[1,4,5,5] x) => (float[1,4,5,5] y) {"
-        " y = Conv<group=4, pads=[1,1,1,1]>(x, w) }",
+        "g (float[1,4,5,5] x) => (float[1,4,5,5] y) { y = Conv<group=4, pads=[1,1,1,1]>(x, w) }",
         w=(4, 1, 3, 3),
     )
     assert macs(depthwise, {"x": np.zeros((1, 4, 5, 5), np.float32)}) == 4 * 9 * 25
@@ -89,7 +87,11 @@ def test_what_is_left_is_what_the_cut_model_has() -> None:
 @pytest.mark.parametrize(
     ("text", "weights", "shape"),
     [
-        ("g (float[1,4,6,6] x) => (float y) { y = Conv(x, w) }", {"w": (6, 4, 3, 3)}, (1, 4, 6, 6)),
+        (
+            "g (float[1,4,6,6] x) => (float y) { y = Conv(x, w) }",
+            {"w": (6, 4, 3, 3)},
+            (1, 4, 6, 6),
+        ),
         (
             "g (float[1,4,6,6] x) => (float y) { y = Conv<group=4>(x, w) }",
             {"w": (4, 1, 3, 3)},
