@@ -134,7 +134,7 @@ def test_amounts_are_bisected(folder: Path) -> None:
 def test_the_verb_refuses_what_is_not_faster(folder: Path) -> None:
     """One unit of a thousand less is no faster than noise."""
     model, data = folder / "digits_lstm.onnx", folder / CALIBRATION
-    barely = [Prune(**{"sparsity": 0.001, "round_to": 1, "samples": 8})]
+    barely = [Prune(sparsity=0.001, round_to=1, samples=8)]
     try:
         edgebm.prune(model, data, steps=barely)
     except ConstraintMissed as error:
@@ -193,7 +193,7 @@ def test_a_model_with_nothing_to_prune(folder: Path) -> None:
 
 
 def test_layers_that_do_not_exist(folder: Path) -> None:
-    steps = [Prune(**{"ignored": ("cofn1",)})]
+    steps = [Prune(ignored=("cofn1",))]
     with pytest.raises(UsageError, match="names nothing in the model: cofn1 .near:"):
         edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, steps=steps)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.prune.cost import Costs
-from edgebm.prune.group import Group
+from edgebm.pruning.cost import Costs
+from edgebm.pruning.group import Group
 
 Scores = Mapping[str, NDArray[np.float64]]
 Removed = dict[str, NDArray[np.int64]]

@@ -10,10 +10,10 @@ import onnx_ir as ir
 
 from edgebm.ir.dims import Free
 from edgebm.ir.edit import const, input_at
-from edgebm.prune.group import Index
-from edgebm.prune.refine import Factor, Part, refine, solved
-from edgebm.prune.rules_axes import REDUCTIONS, Rule
-from edgebm.prune.trace import Trace
+from edgebm.pruning.group import Index
+from edgebm.pruning.refine import Factor, Part, refine, solved
+from edgebm.pruning.rules_axes import REDUCTIONS, Rule
+from edgebm.pruning.trace import Trace
 
 _WHOLE = "they are split or joined and go as a whole"
 

@@ -8,8 +8,8 @@ import onnx_ir as ir
 from edgebm.ir.edit import Array, const, replace_const
 from edgebm.ir.model import Model
 from edgebm.ir.shapes import infer_shapes
-from edgebm.prune.masked_ops import mask_node
-from edgebm.prune.removal import Kept, Removed, check_removed
+from edgebm.pruning.masked_ops import mask_node
+from edgebm.pruning.removal import Kept, Removed, check_removed
 
 
 def masked(model: Model, removed: Removed) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgebm.ir.dims import Free
-from edgebm.prune.refine import Part, Size, divided, refine
+from edgebm.pruning.refine import Part, Size, divided, refine
 
 N, T = Free(("N",)), Free(("T",))
 

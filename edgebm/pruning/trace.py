@@ -10,10 +10,10 @@ import onnx_ir as ir
 
 from edgebm.ir.dims import Free
 from edgebm.ir.edit import const
-from edgebm.prune.group import Index
-from edgebm.prune.labels import Labels
-from edgebm.prune.refine import Size, sizes
-from edgebm.prune.shuffle import Shuffle
+from edgebm.pruning.group import Index
+from edgebm.pruning.labels import Labels
+from edgebm.pruning.refine import Size, sizes
+from edgebm.pruning.shuffle import Shuffle
 
 Axis = tuple[ir.Value, int]
 

@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from edgebm.ir.edit import sole_user
 from edgebm.ir.model import Model
-from edgebm.prune.group import Index
-from edgebm.prune.refine import Size, refine, sizes
+from edgebm.pruning.group import Index
+from edgebm.pruning.refine import Size, refine, sizes
 
 
 @dataclass(frozen=True, slots=True)

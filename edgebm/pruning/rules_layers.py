@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at
-from edgebm.prune.rules_axes import Rule
-from edgebm.prune.trace import Axis, Trace
+from edgebm.pruning.rules_axes import Rule
+from edgebm.pruning.trace import Axis, Trace
 
 _MIXES = "it mixes neighbouring positions"
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edgebm.errors import UsageError
 from edgebm.ir.edit import const, name
 from edgebm.ir.model import Model
-from edgebm.prune.group import Group
-from edgebm.prune.grouping import Traced, trace_groups
-from edgebm.prune.trace import Trace
+from edgebm.pruning.group import Group
+from edgebm.pruning.grouping import Traced, trace_groups
+from edgebm.pruning.trace import Trace
 
 Kept = NDArray[np.bool_]
 Removed = Mapping[str, NDArray[Any]]

@@ -10,7 +10,7 @@ from stateful_models import decoder_step, lstm_step
 from tiny_models import cnn, recurrent, transformer
 
 from edgebm.ir.model import Model
-from edgebm.prune.groups import find_groups
+from edgebm.pruning.groups import find_groups
 
 
 def test_places_of_a_convolution() -> None:

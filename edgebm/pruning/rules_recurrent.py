@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at
 from edgebm.ir.recurrent import GATES, INITIAL_C, INITIAL_H, PEEPHOLES, B, R, W, X
-from edgebm.prune.rules_axes import Rule
-from edgebm.prune.trace import Trace
+from edgebm.pruning.rules_axes import Rule
+from edgebm.pruning.trace import Trace
 
 
 def _recurrent(node: ir.Node, trace: Trace) -> None:

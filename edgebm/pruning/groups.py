@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgebm.ir.model import Model
-from edgebm.prune.group import Group, Index
-from edgebm.prune.grouping import Traced, trace_groups
-from edgebm.prune.trace import Trace
+from edgebm.pruning.group import Group, Index
+from edgebm.pruning.grouping import Traced, trace_groups
+from edgebm.pruning.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

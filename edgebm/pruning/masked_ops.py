@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgebm.ir.edit import Array, add_const, add_node, input_at, main_graph, take_over
 from edgebm.ir.rewrite import float_dtype, swap_output
-from edgebm.prune.removal import Kept
+from edgebm.pruning.removal import Kept
 
 _FAR = 1e30
 _LOWEST = frozenset({"ReduceMax", "Softmax", "LogSoftmax"})

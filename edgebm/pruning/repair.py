@@ -11,10 +11,10 @@ import onnx_ir as ir
 from edgebm.ir.edit import add_const, add_node, const, main_graph, set_const, take_over
 from edgebm.ir.recurrent import GATES, R
 from edgebm.ir.rewrite import put
-from edgebm.prune.group import Index
-from edgebm.prune.removal import Kept, Removal
-from edgebm.prune.rules_layers import whole_groups
-from edgebm.prune.rules_moves import padding, sliced, sliced_positions
+from edgebm.pruning.group import Index
+from edgebm.pruning.removal import Kept, Removal
+from edgebm.pruning.rules_layers import whole_groups
+from edgebm.pruning.rules_moves import padding, sliced, sliced_positions
 
 Edit = Callable[[], object]
 Repair = Callable[[ir.Node, Removal], Iterator[Edit]]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgebm.ir.edit import const, name
-from edgebm.prune.group import Index, Place
-from edgebm.prune.trace import Axis, Trace
+from edgebm.pruning.group import Index, Place
+from edgebm.pruning.trace import Axis, Trace
 
 Key = tuple[tuple[int, int], ...]
 """Number of an axis and how many positions there, for all axes that a unit lies on."""

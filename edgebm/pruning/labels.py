@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgebm.prune.group import Index
+from edgebm.pruning.group import Index
 
 _FREE = np.iinfo(np.int64).max
 

@@ -7,7 +7,7 @@ import pytest
 from graphs import random_model, samples
 from pruning_checks import check_places, check_removed, described, share_of
 
-from edgebm.prune.groups import find_groups
+from edgebm.pruning.groups import find_groups
 
 # Name: graph, shapes of its weights, and the groups as `name kind units`.
 CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], list[str]]] = {

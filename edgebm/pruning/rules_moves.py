@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at, inputs
-from edgebm.prune.group import Index
-from edgebm.prune.rules_axes import Rule, keep_axes
-from edgebm.prune.trace import Axis, Trace
+from edgebm.pruning.group import Index
+from edgebm.pruning.rules_axes import Rule, keep_axes
+from edgebm.pruning.trace import Axis, Trace
 
 
 def _transpose(node: ir.Node, trace: Trace) -> None:

@@ -14,9 +14,9 @@ from edgebm.errors import UsageError
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.shapes import static_shape
-from edgebm.prune.cut import cut
-from edgebm.prune.groups import find_groups
-from edgebm.prune.mask import masked
+from edgebm.pruning.cut import cut
+from edgebm.pruning.groups import find_groups
+from edgebm.pruning.mask import masked
 
 
 def weights(model: Model) -> dict[str, tuple[int, ...]]:

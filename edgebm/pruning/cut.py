@@ -9,9 +9,9 @@ from edgebm.ir.dims import Free
 from edgebm.ir.edit import const, remove_dead, replace_const
 from edgebm.ir.model import Model
 from edgebm.ir.shapes import infer_shapes
-from edgebm.prune.removal import Kept, Removal, Removed, check_removed
-from edgebm.prune.repair import Edit, edits_of
-from edgebm.prune.targets import repair_targets
+from edgebm.pruning.removal import Kept, Removal, Removed, check_removed
+from edgebm.pruning.repair import Edit, edits_of
+from edgebm.pruning.targets import repair_targets
 
 
 def cut(model: Model, removed: Removed) -> Model:

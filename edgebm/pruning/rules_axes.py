@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, input_at, inputs
-from edgebm.prune.trace import Trace
+from edgebm.pruning.trace import Trace
 
 Rule = Callable[[ir.Node, Trace], None]
 

@@ -12,7 +12,7 @@ from edgebm.exec.collect import Feeds, FloatRunner
 from edgebm.ir.edit import const, name
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, is_float
-from edgebm.prune.group import Group
+from edgebm.pruning.group import Group
 
 Counts = Mapping[str, int]
 """How many units of each group are removed, by the group's name."""

@@ -7,8 +7,8 @@ import itertools
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, inputs
-from edgebm.prune.rules_axes import Rule
-from edgebm.prune.trace import Axis, Trace
+from edgebm.pruning.rules_axes import Rule
+from edgebm.pruning.trace import Axis, Trace
 
 
 def _einsum(node: ir.Node, trace: Trace) -> None:

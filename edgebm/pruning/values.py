@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.ir.edit import const, inputs, sole_user
-from edgebm.prune.trace import Axis, Trace
+from edgebm.pruning.trace import Axis, Trace
 
 
 def after_maker(trace: Trace, node: ir.Node, axis: Axis) -> Axis:

@@ -7,12 +7,12 @@ import pytest
 from graphs import outputs, random_model
 
 from edgebm.ir.model import Model
-from edgebm.prune.allocate import Budget, cheapest, uniform, width_step
-from edgebm.prune.cost import Costs
-from edgebm.prune.cut import cut
-from edgebm.prune.groups import find_groups
-from edgebm.prune.macs import macs, terms_of, value_shapes
-from edgebm.prune.one_layer import nothing, one_layer
+from edgebm.pruning.allocate import Budget, cheapest, uniform, width_step
+from edgebm.pruning.cost import Costs
+from edgebm.pruning.cut import cut
+from edgebm.pruning.groups import find_groups
+from edgebm.pruning.macs import macs, terms_of, value_shapes
+from edgebm.pruning.one_layer import nothing, one_layer
 
 RNG = np.random.default_rng(0)
 IMAGE = {"x": RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)}

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
-from edgebm.prune import (
+from edgebm.pruning import (
     rules_axes,
     rules_einsum,
     rules_layers,
@@ -14,10 +14,10 @@ from edgebm.prune import (
     rules_recurrent,
     rules_reshape,
 )
-from edgebm.prune.rules_axes import Rule
-from edgebm.prune.shuffle import shuffles
-from edgebm.prune.targets import known_sizes, shape_input
-from edgebm.prune.trace import Trace
+from edgebm.pruning.rules_axes import Rule
+from edgebm.pruning.shuffle import shuffles
+from edgebm.pruning.targets import known_sizes, shape_input
+from edgebm.pruning.trace import Trace
 
 RULES: dict[str, Rule] = {
     **rules_axes.RULES,

@@ -9,9 +9,9 @@ from edgebm.exec.collect import Feeds
 from edgebm.ir.edit import name
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT
-from edgebm.prune.group import Group
-from edgebm.prune.macs import Counts, Term, terms_of, value_shapes
-from edgebm.prune.one_layer import nothing, one_layer
+from edgebm.pruning.group import Group
+from edgebm.pruning.macs import Counts, Term, terms_of, value_shapes
+from edgebm.pruning.one_layer import nothing, one_layer
 
 
 class Costs:

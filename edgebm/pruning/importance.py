@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgebm.exec.collect import collect
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
-from edgebm.prune.group import Group, Place
+from edgebm.pruning.group import Group, Place
 
 Importance = Literal["magnitude", "activation", "taylor", "fisher"]
 Feeds = Mapping[str, NDArray[Any]]

@@ -10,11 +10,11 @@ import onnx_ir as ir
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT
-from edgebm.prune.follow import follow
-from edgebm.prune.group import Group, Index, Kind
-from edgebm.prune.places import Key, Places, places
-from edgebm.prune.trace import Axis, Trace
-from edgebm.prune.values import after_maker
+from edgebm.pruning.follow import follow
+from edgebm.pruning.group import Group, Index, Kind
+from edgebm.pruning.places import Key, Places, places
+from edgebm.pruning.trace import Axis, Trace
+from edgebm.pruning.values import after_maker
 
 
 @dataclass(frozen=True, slots=True)
