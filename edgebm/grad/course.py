@@ -18,7 +18,7 @@ from edgebm.grad.lesson import Plan, planned
 from edgebm.grad.pair import Pair, Probe
 from edgebm.grad.precision import Precision
 from edgebm.grad.rows import Alike, Rows
-from edgebm.grad.taught import Batches, Judge, Source
+from edgebm.grad.taught import Batches, Judge, Source, placed
 from edgebm.grad.teaching import Teaching
 from edgebm.grad.terms import Lesson
 from edgebm.grad.trimming import found_padding
@@ -112,7 +112,7 @@ class Course:
     def _planned(self, labels: NDArray[Any] | None) -> Plan:
         probes = []
         for part in self._source.parts(self._seen[:_PROBED]):
-            feeds = {k: v.to(self._world.device) for k, v in self._source.feeds(part).items()}
+            feeds = placed(self._source.feeds(part), self._world.device)
             picked = None if labels is None else labels[part.numbers.numpy()]
             probes.append(Probe(feeds, len(part), picked))
         check(
