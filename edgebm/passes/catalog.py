@@ -16,6 +16,7 @@ from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
 from edgebm.passes.learn_rounding import LearnRounding
 from edgebm.passes.prune import Prune
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -47,6 +48,7 @@ AnyStep = Annotated[
     | ChooseRanges
     | CorrectBias
     | LearnRounding
+    | Qat
     | QuantizeWeightsOnly
     | Gptq,
     Field(discriminator="kind"),

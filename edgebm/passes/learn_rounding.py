@@ -24,7 +24,7 @@ from edgebm.ir.layers import output_channels
 from edgebm.ir.model import Model
 from edgebm.ir.stages import Stage, stages
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.prune.macs import terms_of, value_shapes
+from edgebm.pruning.macs import terms_of, value_shapes
 
 if TYPE_CHECKING:
     from edgebm.grad.rounding import Effort, Learned
