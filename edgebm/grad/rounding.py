@@ -37,7 +37,8 @@ class Effort:
     """How long and how fast a stage is trained.
 
     `rate` is that of v in `soft_rounding.py`, and of biases in units of the error that they are
-    to make up for. Weights are decided from the part `free` of the steps on. The last `held_out` samples judge.
+    to make up for. Weights are decided from the part `free` of the steps on. The last
+    `held_out` samples judge.
     """
 
     steps: int
