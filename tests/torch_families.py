@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 Made = tuple[nn.Module, tuple[Any, ...], Any]
 Dim = torch.export.Dim
@@ -49,10 +49,10 @@ class Basic(nn.Module):
         y = self.b(self.a(x))
         if self.padded:
             more = (y.shape[1] - x.shape[1]) // 2
-            x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, more, more))
+            x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, more, more))
         elif self.short is not None:
             x = self.short(x)
-        return F.relu(x + y)
+        return functional.relu(x + y)
 
 
 def resnet(*, padded: bool = False) -> Made:
@@ -103,7 +103,9 @@ class SqueezeExcite(nn.Module):
         self.down, self.up = nn.Conv2d(width, squeezed, 1), nn.Conv2d(squeezed, width, 1)
 
     def forward(self, x: Any) -> Any:
-        return x * F.hardsigmoid(self.up(F.relu(self.down(F.adaptive_avg_pool2d(x, 1)))))
+        return x * functional.hardsigmoid(
+            self.up(functional.relu(self.down(functional.adaptive_avg_pool2d(x, 1))))
+        )
 
 
 class Inverted(nn.Module):
@@ -178,7 +180,7 @@ class ShuffleOne(nn.Module):
         self.c = conv_bn(inner, width, 1, groups=groups, act=None)
 
     def forward(self, x: Any) -> Any:
-        return F.relu(x + self.c(self.b(shuffled(self.a(x), self.groups))))
+        return functional.relu(x + self.c(self.b(shuffled(self.a(x), self.groups))))
 
 
 def shufflenet_grouped() -> Made:
@@ -219,8 +221,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Any) -> Any:
         a = self.a(x)
-        b = self.b(F.max_pool2d(a, 2))
-        c = self.c(F.max_pool2d(b, 2))
+        b = self.b(functional.max_pool2d(a, 2))
+        c = self.c(functional.max_pool2d(b, 2))
         return self.last(self.up_a(self.up_b(c, b), a))
 
 
@@ -251,7 +253,7 @@ class Attention(nn.Module):
             q, k, v = (
                 f(x).view(n, t, self.heads, c // self.heads).transpose(1, 2) for f in self.qkv
             )
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(n, t, c))
 
 

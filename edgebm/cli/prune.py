@@ -151,7 +151,8 @@ def _steps(options: dict[str, Any]) -> list[AnyStep]:
 
     steps: list[AnyStep] = []
     if options["blocks"] is not None:
-        steps.append(DropBlocks(sparsity=options["blocks"]))
+        share: dict[str, Any] = {"sparsity": options["blocks"]}
+        steps.append(DropBlocks(**share))
     if options["sparsity"] is not None or not steps:
         chosen: dict[str, Any] = {key: options[key] for key in ("of", "importance", "rounds")}
         if options["sparsity"] is not None:

@@ -23,6 +23,8 @@ def _gather(node: ir.Node) -> Compute:
 
     def compute(x: Tensor, indices: Tensor) -> Tensor:
         at = axis % x.ndim
+        if indices.ndim == 0 and indices.is_cpu:
+            return x.select(at, int(indices))
         picked = x.index_select(at, _wrapped(indices.reshape(-1), x.shape[at]))
         return picked.reshape(*x.shape[:at], *indices.shape, *x.shape[at + 1 :])
 

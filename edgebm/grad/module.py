@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from edgebm.errors import UnsupportedModel, UsageError
-from edgebm.grad.op import Bound, ByMode, Compute
 from edgebm.grad.ops import bind
+from edgebm.grad.plan import Node, Plan
+from edgebm.grad.planner import Planner
 from edgebm.grad.tensors import HELD_DTYPES, TORCH_DTYPES, to_array, to_tensor
 from edgebm.ir.edit import const, name, replace_const
 from edgebm.ir.learned import learned
@@ -21,23 +21,14 @@ Tensors = Mapping[str, Tensor]
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """One node: what it does, and the values it reads and writes."""
+class _Origin:
+    """The model that a module was made from; it is never changed, so copies share it."""
 
-    bound: Bound
-    reads: tuple[str | None, ...]
-    writes: tuple[str, ...]
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One node of a plan: what it computes in this mode, and the values nobody reads after."""
-
-    compute: Compute
-    reads: tuple[str | None, ...]
-    writes: tuple[str, ...]
-    spent: tuple[str, ...]
+    def __deepcopy__(self, _: object) -> _Origin:
+        return self
 
 
 class GraphModule(nn.Module):
@@ -45,8 +36,8 @@ class GraphModule(nn.Module):
 
     The floating-point weights of layers are parameters (`ir/learned.py` says which those are),
     all else are buffers; with `trainable` those are parameters whose name it says yes to.
-    `weights` gives them by the names of the graph. The model is not changed: `write_back` puts
-    trained weights into one.
+    `weights` gives them by the names of the graph. The model is not changed: `to_model` gives one
+    with the trained weights.
 
     A new module is in eval mode, unlike others of torch: it answers as the graph does. After
     `module.train()` a BatchNormalization takes the moments of the batch, and its running ones
@@ -67,10 +58,9 @@ class GraphModule(nn.Module):
         graph = model.graph.graph
         bound = bind(graph, model.source)
         _check_dtypes(model)
-        self._nodes = [_node(node, bound[node]) for node in graph]
+        self._origin = _Origin(model.clone())
         self.inputs = tuple(name(value) for value in graph.inputs)
-        self._outputs = tuple(name(value) for value in graph.outputs)
-        self._plans: dict[tuple[tuple[str, ...], frozenset[str], bool], list[_Step]] = {}
+        self.outputs = tuple(name(value) for value in graph.outputs)
         self._attributes: dict[str, str] = {}
         self.taps: dict[str, Callable[[Tensor], Tensor]] = {}
         chosen = learned(model).__contains__ if trainable is None else trainable
@@ -78,6 +68,9 @@ class GraphModule(nn.Module):
             array = const(value)
             assert array is not None
             self._hold(label, to_tensor(array), trainable=chosen(label))
+        nodes = [Node.of(node, bound[node]) for node in graph]
+        self._planner = Planner(nodes, set(self.weights) - set(self.trained), self.weights)
+        self._plans: dict[tuple[object, ...], Plan] = {}
         self.eval()
 
     def _hold(self, label: str, tensor: Tensor, *, trainable: bool) -> None:
@@ -93,6 +86,15 @@ class GraphModule(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers by the names of the graph's initializers."""
         return {label: getattr(self, held) for label, held in self._attributes.items()}
+
+    def to_model(self) -> Model:
+        """A copy of the model it was made from, with the weights and running moments of now.
+
+        `edgebm` takes it wherever it takes a model, and `to_model().to_bytes()` is an ONNX file.
+        """
+        model = self._origin.model.clone()
+        write_back(self, model)
+        return model
 
     @property
     def trained(self) -> dict[str, nn.Parameter]:
@@ -110,56 +112,29 @@ class GraphModule(nn.Module):
         Raises:
             UsageError: names that the graph does not have, or inputs that are missing; all.
         """
-        wanted = tuple(self._outputs if fetch is None else fetch)
-        key = (wanted, frozenset(feeds), self.training)
-        if key not in self._plans:
-            given = {*feeds, *self._attributes}
-            self._plans[key] = _plan(self._nodes, wanted, given, training=self.training)
-        values: dict[str, Tensor] = {**self.weights, **feeds}
+        wanted = tuple(self.outputs if fetch is None else fetch)
+        key = (wanted, frozenset(feeds), frozenset(self.taps), self.training)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._planner.plan(wanted, *key[1:])
+        values = {label: getattr(self, self._attributes[label]) for label in plan.constants}
+        values.update(feeds)
         values.update({k: tap(values[k]) for k, tap in self.taps.items() if k in values})
-        for step in self._plans[key]:
-            got = step.compute(*(None if r is None else values[r] for r in step.reads))
+        values.update(plan.copies)
+        for step in plan.steps:
+            got = step.compute(*[None if r is None else values[r] for r in step.reads])
             outputs = (got,) if isinstance(got, Tensor) else got
-            named = zip(step.writes, outputs, strict=False)
-            # A value that was given stays as given.
-            values.update((k, self._tapped(k, v)) for k, v in named if k and k not in feeds)
+            for label, value in zip(step.writes, outputs, strict=False):
+                # A value that was given stays as given.
+                if label and label not in feeds:
+                    values[label] = self._tapped(label, value)
             for label in step.spent:
                 values.pop(label, None)
-        return {label: values[label] for label in wanted}
+        return {label: plan.handed_out(label, values[label]) for label in wanted}
 
     def _tapped(self, label: str, value: Tensor) -> Tensor:
         tap = self.taps.get(label)
         return value if tap is None else tap(value)
-
-
-def _node(node: ir.Node, bound: Bound) -> _Node:
-    reads = tuple(None if value is None else name(value) for value in node.inputs)
-    return _Node(bound, reads, tuple(value.name or "" for value in node.outputs))
-
-
-def _plan(
-    nodes: Sequence[_Node], wanted: Sequence[str], given: set[str], *, training: bool
-) -> list[_Step]:
-    """The steps that `wanted` needs and `given` does not spare, in order."""
-    needed, later, chosen = set(wanted) - given, {*wanted, *given}, []
-    for node in reversed(nodes):
-        if needed.isdisjoint(node.writes):
-            continue
-        needed -= set(node.writes)
-        mine = {read for read in node.reads if read is not None}
-        compute = node.bound
-        if isinstance(compute, ByMode):
-            compute = compute.trains if training else compute.answers
-        spent = tuple(sorted(mine - later))
-        chosen.append(_Step(compute, node.reads, node.writes, spent))
-        later |= mine
-        needed |= mine - given
-    if needed:
-        raise UsageError(
-            f"values that are not given and that no node computes: {sorted(needed)}",
-            hint="give every input by its name, and fetch values by names the graph has",
-        )
-    return chosen[::-1]
 
 
 def _is_held(value: ir.Value, dtype: ir.DataType) -> bool:

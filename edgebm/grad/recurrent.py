@@ -125,13 +125,10 @@ class _Layer:
     def _flat(self, w: Tensor, r: Tensor, b: Tensor | None) -> list[Tensor]:
         """Weights as torch's kernels take them: per direction W, R and the two biases."""
         gates = len(GATES[self.op])
-        order = torch.tensor(_ORDER[self.op], device=w.device)
 
         def ordered(rows: Tensor) -> Tensor:
-            if gates == 1:
-                return rows
-            parts = rows.reshape(gates, -1, *rows.shape[1:]).index_select(0, order)
-            return parts.flatten(0, 1)
+            parts = rows.chunk(gates)
+            return rows if gates == 1 else torch.cat([parts[i] for i in _ORDER[self.op]])
 
         flat = []
         for d in range(w.shape[0]):

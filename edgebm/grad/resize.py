@@ -88,8 +88,8 @@ class _Filter:
         shares = self._kernel((taps - places[:, None]) * shrink)
         if self.exclude_outside:
             shares = np.where((taps >= 0) & (taps < axis.before), shares, 0.0)
-        shares /= shares.sum(1, keepdims=True)
-        found = np.zeros((axis.after, axis.before))
+        shares = shares / shares.sum(1, keepdims=True)
+        found: Reals = np.zeros((axis.after, axis.before))
         held = np.clip(taps, 0, axis.before - 1).astype(np.int64)  # the edge goes on outside
         np.add.at(found, (np.arange(axis.after)[:, None], held), shares)
         return found
@@ -98,7 +98,7 @@ class _Filter:
         """Triangle, or Keys' cubic (1981, IEEE TASSP 29, 6) with the coefficient a."""
         x, a = np.abs(x), self.cubic
         if self.mode == "linear":
-            return np.maximum(0.0, 1.0 - x)
+            return np.asarray(np.maximum(0.0, 1.0 - x))
         near = ((a + 2) * x - (a + 3)) * x * x + 1
         far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
         return np.asarray(np.where(x <= 1, near, np.where(x < 2, far, 0.0)))

@@ -105,7 +105,7 @@ def _tile(x: Tensor, repeats: Tensor) -> Tensor:
 
 
 def _depth_to_space(node: ir.Node) -> Compute:
-    """Blocks of b x b from channels, which come block by block (DCR) or channel by channel (CRD)."""
+    """Blocks of b x b from channels that lie block by block (DCR) or channel by channel (CRD)."""
     b, mode = node.attributes.get_int("blocksize", 1), node.attributes.get_string("mode", "DCR")
 
     def compute(x: Tensor) -> Tensor:

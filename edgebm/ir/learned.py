@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgebm.ir.edit import Array, const, input_at, name
+from edgebm.ir.edit import Array, const, input_at, name, sole_user
 from edgebm.ir.model import Model
 from edgebm.ir.traits import is_float_const, is_table
 
@@ -24,6 +24,7 @@ _PLACES = {
     "RNN": (1, 2, 3),
 }
 _MOMENTS = {"BatchNormalization": (3, 4)}
+_BIASED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _VECTOR_OPS = frozenset({"Add", "Mul"})
 
 
@@ -36,9 +37,10 @@ def learned(model: Model) -> frozenset[str]:
       gives: directly or after another such vector (the bias of a MatMul, the gain of a norm
       that is written out)
 
-    Not among them are scalars, masks, tables of positions that were added up beforehand,
-    constants that inputs meet before the first layer (means and deviations of preprocessing),
-    limits, sizes, and never the running moments of a BatchNormalization.
+    Not among them are the bias of a layer that a BatchNormalization alone reads, which takes it
+    away again (its gradient is rounding error), scalars, masks, tables of positions that were
+    added up beforehand, constants that inputs meet before the first layer (means and deviations
+    of preprocessing), limits, sizes, and never the running moments of a BatchNormalization.
     """
     found: set[str] = set()
     moments: set[str] = set()
@@ -63,7 +65,12 @@ def _at(node: ir.Node, places: tuple[int, ...]) -> list[ir.Value]:
 def _weights(node: ir.Node) -> list[ir.Value]:
     if node.op_type == "Gather":
         return _at(node, (0,)) if is_table(node) else []
-    return _at(node, _PLACES.get(node.op_type, ()))
+    places = _PLACES.get(node.op_type, ())
+    if node.op_type in _BIASED:
+        user = sole_user(node.outputs[0])
+        if user is not None and user.op_type == "BatchNormalization":
+            places = places[:-1]
+    return _at(node, places)
 
 
 def _vector(node: ir.Node, layered: set[ir.Value]) -> ir.Value | None:

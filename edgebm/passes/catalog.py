@@ -9,6 +9,7 @@ from pydantic import Field
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.distill import Distill
+from edgebm.passes.drop_blocks import DropBlocks
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
@@ -34,6 +35,7 @@ AnyStep = Annotated[
     | SplitDirections
     | Distill
     | FoldBatchNorm
+    | DropBlocks
     | Prune
     | GruResetBefore
     | EqualizeChannels
