@@ -35,8 +35,8 @@ from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
 # nothing; folding, equalizing and smoothing multiply weights in float32 (24 bits, a few hundred
-# terms). Gptq, CorrectBias and Qat change the function on purpose, but only where something was decided
-# before; what they do then is in their own tests.
+# terms). Gptq, CorrectBias and Qat change the function on purpose, but only where something was
+# decided before; what they do then is in their own tests.
 BOUNDS = {
     RecognizeCells: 1e-5,
     SplitDirections: 1e-6,
