@@ -13,7 +13,7 @@ import pytest
 
 import edgebm
 from edgebm.cli.main import main
-from edgebm.demo import CALIBRATION, MODELS, TEST, demo_files
+from edgebm.demo import CALIBRATION, TEST, demo_files
 from edgebm.errors import ConstraintMissed, UnsupportedModel, UsageError
 from edgebm.importers import import_model
 from edgebm.passes.distill import Distill
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in demo_files().items():
         (path / name).write_bytes(content)
     with np.load(path / TEST) as test:
-        np.savez(path / FEW, **{key: test[key][:150] for key in test.files})
+        np.savez(path / FEW, **{key: test[key][:60] for key in test.files})
     return path
 
 
@@ -55,10 +55,16 @@ def short(sparsity: float, tries: int = 1, steps: int = 60, **changes: Any) -> R
             kept.append(replace(step, minutes=None, steps=steps, batch=32))
         else:
             kept.append(step)
-    return replace(recipe, steps=tuple(kept), sparsity_search=SparsitySearch(tries=tries))
+    return replace(
+        recipe,
+        steps=tuple(kept),
+        sparsity_search=SparsitySearch(tries=tries),
+        precisions=("f32",),
+        repair=None,
+    )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["digits_transformer", "digits_lstm"])
 def test_the_recipe_fits_every_family(name: str, folder: Path, tmp_path: Path) -> None:
     """Models of microseconds: whether cutting pays is up to the machine, what it does is not."""
     out = tmp_path / "m.edgebm"
@@ -209,15 +215,13 @@ def test_all_wrong_arguments_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_model_with_nothing_to_prune(folder: Path) -> None:
     with pytest.raises(UnsupportedModel, match="nothing to prune") as caught:
-        edgebm.prune(
-            folder / "digits_cnn.onnx", folder / CALIBRATION, ignored=["Conv", "Gemm", "MatMul"]
-        )
+        edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, ignored=["Conv", "Gemm"])
     assert caught.value.details["frozen"]
 
 
 def test_layers_that_do_not_exist(folder: Path) -> None:
-    steps = [Prune(ignored=("cofn1",))]
-    with pytest.raises(UsageError, match="names nothing in the model: cofn1 .near:"):
+    steps = [Prune(ignored=("Convv",))]
+    with pytest.raises(UsageError, match="names nothing in the model: Convv .near: Conv"):
         edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, steps=steps)
 
 
