@@ -14,7 +14,9 @@ from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.learn_rounding import LearnRounding
 from edgebm.passes.prune import Prune
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -45,6 +47,8 @@ AnyStep = Annotated[
     | QuantizeRecurrent
     | ChooseRanges
     | CorrectBias
+    | LearnRounding
+    | Qat
     | QuantizeWeightsOnly
     | Gptq,
     Field(discriminator="kind"),

@@ -23,6 +23,8 @@ from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.learn_rounding import LearnRounding
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
@@ -33,7 +35,7 @@ from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
 # nothing; folding, equalizing and smoothing multiply weights in float32 (24 bits, a few hundred
-# terms). Gptq and CorrectBias change the function on purpose, but only where something was decided
+# terms). Gptq, CorrectBias and Qat change the function on purpose, but only where something was decided
 # before; what they do then is in their own tests.
 BOUNDS = {
     RecognizeCells: 1e-5,
@@ -47,13 +49,20 @@ BOUNDS = {
     QuantizeWeightsOnly: 0.0,
     ChooseRanges: 0.0,
     CorrectBias: 0.0,
+    LearnRounding: 0.0,
+    Qat: 0.0,
     Gptq: 0.0,
     # Another form of the cell, or none: what it asks of itself on samples that were held out.
     GruResetBefore: 10 ** (-GruResetBefore().min_sqnr_db / 20),
     # Its own teacher: nothing comes nearer than the start.
     Distill: 0.0,
 }
-SHORT: dict[type, Pass] = {GruResetBefore: GruResetBefore(steps=20), Distill: Distill(steps=3)}
+SHORT: dict[type, Pass] = {
+    GruResetBefore: GruResetBefore(steps=20),
+    Distill: Distill(steps=3),
+    LearnRounding: LearnRounding(steps=3),
+    Qat: Qat(steps=3),
+}
 # Smoothing or equalizing what was may move a little more.
 IDEMPOTENT = set(BOUNDS) - {SmoothActivations, EqualizeChannels}
 # The same steps, where they find more to do than with their defaults.
