@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -106,6 +106,9 @@ class SparsitySearch:
         cutting = [step for step in steps if step.kind != _TEACHING]
         cut, _ = run_passes(self.job.model, cutting, context)
         trial = Trial(amount, cut.param_count(), context.notes)
+        if trial.params == self.job.model.param_count():
+            trial.refused = "nothing was cut: " + _reasons(context.skips)
+            return trial
         student = self.job.student(cut)
         trial.float_ms = float_race(
             student, self.target, self.progress, self.journal, self.deadline
@@ -195,6 +198,11 @@ def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip
     job = job.student(student)
     job.notes = [*job.notes, *context.notes]
     return job, context.skips
+
+
+def _reasons(skips: Sequence[Skip]) -> str:
+    """Why layers stayed whole, each reason once."""
+    return "; ".join(dict.fromkeys(skip.reason for skip in skips)) or "the amount is too small"
 
 
 def _scaled(step: AnyStep, amount: float) -> AnyStep:

@@ -152,7 +152,7 @@ def test_what_is_not_faster_is_refused_with_the_figures() -> None:
 def test_the_verb_measures_unless_told_not_to(folder: Path) -> None:
     """One unit less is no faster than noise: as luck has it, it is refused or timed."""
     model, data = folder / "digits_cnn.onnx", folder / CALIBRATION
-    barely = [Prune(**{"sparsity": 0.001, "round_to": 1, "samples": 8})]
+    barely = [Prune(sparsity=0.001, round_to=1, samples=8)]
     timed, refused = timed_or_refused(model, data, barely)
     assert (timed is None) != (refused is None)
     if refused is not None:
