@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
     from edgebm.verbs.analyze import analyze
+    from edgebm.verbs.as_module import as_module
     from edgebm.verbs.compress import Result, compress
     from edgebm.verbs.distill import distill
     from edgebm.verbs.evaluate import evaluate
@@ -30,6 +31,7 @@ __all__ = [
     "Session",
     "__version__",
     "analyze",
+    "as_module",
     "compare",
     "compress",
     "distill",
@@ -39,7 +41,9 @@ __all__ = [
     "prune",
     "quantize",
 ]
-_VERBS = ("analyze", "compress", "distill", "evaluate", "plan", "prune", "quantize")
+_VERBS = (
+    "analyze", "as_module", "compress", "distill", "evaluate", "plan", "prune", "quantize",
+)  # fmt: skip
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"

@@ -130,7 +130,7 @@ class GraphModule(nn.Module):
                     values[label] = self._tapped(label, value)
             for label in step.spent:
                 values.pop(label, None)
-        return {label: values[label] for label in wanted}
+        return {label: plan.handed_out(label, values[label]) for label in wanted}
 
     def _tapped(self, label: str, value: Tensor) -> Tensor:
         tap = self.taps.get(label)

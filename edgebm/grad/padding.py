@@ -26,9 +26,11 @@ def _pad(node: ir.Node) -> Compute:
             sides[axis] = (flat[i], flat[i + len(along)])
         if mode == "constant":
             return padded(x, tuple(sides), 0 if value is None else value.item())
+        # What is cut off is not there to be mirrored.
+        x = padded(x, tuple((min(front, 0), min(back, 0)) for front, back in sides))
         for axis, (front, back) in enumerate(sides):
-            if front or back:
-                places = _places(x.shape[axis], front, back, mode)
+            if front > 0 or back > 0:
+                places = _places(x.shape[axis], max(front, 0), max(back, 0), mode)
                 x = x.index_select(axis, torch.tensor(places, device=x.device))
         return x
 

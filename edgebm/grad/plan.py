@@ -50,11 +50,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order, the constants that they or the caller read, and copies on the host."""
+    """Steps in order, the constants that they or the caller read, and copies on the host.
+
+    `remembered` are values that are kept for later calls.
+    """
 
     steps: tuple[Step, ...]
     constants: tuple[str, ...]
     copies: Mapping[str, Tensor]
+    remembered: frozenset[str]
+
+    def handed_out(self, label: str, value: Tensor) -> Tensor:
+        """What the caller gets: of a remembered value a copy."""
+        return value.clone() if label in self.remembered else value
 
 
 def needed(nodes: Sequence[Node], wanted: Sequence[str], given: frozenset[str]) -> list[Node]:

@@ -62,7 +62,8 @@ class Planner:
         )
         read = {label for node in renamed for label in node.reads if label} | set(wanted)
         copies = {_COPY + k: v for k, v in self._copies.items() if _COPY + k in read}
-        return Plan(steps, tuple(sorted(read & self._constants - given)), copies)
+        constants = tuple(sorted(read & self._constants - given))
+        return Plan(steps, constants, copies, self._sizes - given)
 
     def _remembered(self, node: Node) -> Node:
         if not self._is_of_sizes(node) or isinstance(node.bound, ByMode):

@@ -19,7 +19,7 @@ from edgebm.grad.fit import Part, Schedule, Task, fit
 from edgebm.grad.module import GraphModule
 from edgebm.grad.rows import Alike, Rows, join
 from edgebm.grad.simulated import RoundedPoint, RoundedWeight, Simulated
-from edgebm.grad.soft_rounding import STEP, Reconstruction, SoftRounding, start
+from edgebm.grad.soft_rounding import Reconstruction, SoftRounding, start
 from edgebm.ir.bias import bias_place
 from edgebm.ir.edit import add_const, const, input_at, name
 from edgebm.ir.model import Model
@@ -28,6 +28,8 @@ Row = Mapping[str, NDArray[Any]]
 _TARGET = "@target "
 _JUDGED = 64  # samples that are computed at once where there are no gradients
 _TINY = 1e-12
+_DECISIONS = 40  # in how many turns weights are decided
+_DECIDED_AT = 0.95  # of the steps: from then on biases alone are trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Effort:
     """How long and how fast a stage is trained.
 
     `rate` is that of v in `soft_rounding.py`, and of biases in units of the error that they are
-    to make up for. The last `held_out` samples judge.
+    to make up for. Weights are decided from the part `free` of the steps on. The last
+    `held_out` samples judge.
     """
 
     steps: int
     held_out: int
     batch: int = 32
-    rate: float = 0.02
-    pull: float = 1.0
-    warmup: float = 0.2
+    rate: float = 0.1
+    free: float = 0.2
     seed: int = 0
 
 
@@ -107,7 +109,7 @@ def learn(stage: StageGraph, effort: Effort, progress: Callable[[int, int], None
     fitted = fit(
         work.module,
         Task(work.batches, work.objective, work.judge),
-        Schedule(effort.steps, effort.rate, max_norm=math.inf, warmup=0.05, shape="cosine"),
+        Schedule(effort.steps, effort.rate, max_norm=math.inf, warmup=0.05, shape="constant"),
         seed=effort.seed,
         progress=progress,
     )
@@ -164,7 +166,7 @@ class _Work:
         self._order = Shuffled(len(self._seen), min(effort.batch, len(self._seen)), effort.seed)
         errors = {k: max(error, _TINY) for k, (error, _) in self._errors(self._seen).items()}
         self._tap_biases(errors)
-        self.objective = Reconstruction(errors, self._roundings, effort.pull, effort.warmup)
+        self.objective = Reconstruction(errors)
 
     def _find_axes(self) -> tuple[dict[str, int] | None, dict[str, int]]:
         """Along which axes samples are joined; None where they are computed one at a time."""
@@ -198,11 +200,12 @@ class _Work:
         return {k: join(v, axes[k]) for k, v in columns.items()}
 
     def batches(self, step: int, chance: torch.Generator) -> list[Part]:
-        done = torch.tensor(step / self._effort.steps)
-        return [
-            Part(part.feeds, {**part.targets, STEP: done}, part.share)
-            for part in self._parts(self._order.batch(step))
-        ]
+        if step % max(1, self._effort.steps // _DECISIONS) == 0:
+            done = step / self._effort.steps
+            part = (done - self._effort.free) / (_DECIDED_AT - self._effort.free)
+            for rounding in self._roundings.values():
+                rounding.harden(1 - (1 - min(max(part, 0.0), 1.0)) ** 2)
+        return self._parts(self._order.batch(step))
 
     @torch.no_grad()
     def _errors(self, numbers: Tensor) -> dict[str, tuple[float, float]]:

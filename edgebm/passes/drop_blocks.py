@@ -11,8 +11,8 @@ from pydantic import Field
 from edgebm.ir.model import Model
 from edgebm.ir.shapes import infer_shapes
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.prune.blocks import Block, OutputError, drop, find_blocks
-from edgebm.prune.cost import Costs
+from edgebm.pruning.blocks import Block, OutputError, drop, find_blocks
+from edgebm.pruning.cost import Costs
 
 _NAMED = 8
 

@@ -12,13 +12,13 @@ from edgebm.errors import BackendUnavailable, UnsupportedModel, UsageError
 from edgebm.ir.model import Model
 from edgebm.ir.patterns import is_listed, lost_patterns
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.prune.allocate import Allocation, Budget, cheapest, uniform
-from edgebm.prune.cost import Costs
-from edgebm.prune.cut import cut
-from edgebm.prune.group import Group, Kind
-from edgebm.prune.groups import Found, find_groups
-from edgebm.prune.importance import importance
-from edgebm.prune.macs import macs
+from edgebm.pruning.allocate import Allocation, Budget, cheapest, uniform
+from edgebm.pruning.cost import Costs
+from edgebm.pruning.cut import cut
+from edgebm.pruning.group import Group, Kind
+from edgebm.pruning.groups import Found, find_groups
+from edgebm.pruning.importance import importance
+from edgebm.pruning.macs import macs
 
 _NAMED = 8  # groups in a note
 
@@ -31,8 +31,8 @@ class Prune:
     an attention head, a hidden unit of a recurrent layer. `of` says what is counted:
     "macs" (multiply-accumulates), "latency" (measured milliseconds of the layers) or "units" (the
     same fraction of each group). Where the target can be timed, widths that its kernels do not
-    see are not cut: see `prune/allocate.py`. `importance` is how units are ranked (see
-    `prune/importance.py`), on `samples` samples.
+    see are not cut: see `pruning/allocate.py`. `importance` is how units are ranked (see
+    `pruning/importance.py`), on `samples` samples.
 
     Widths end on multiples of `round_to`; "auto" takes the float32 numbers of a vector register
     of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, patterns
