@@ -180,10 +180,13 @@ class SparsitySearch:
         return best
 
 
-def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip]]:
-    """The job with the student that the recipe's steps make, as they are; nothing is measured.
+def shrunk(
+    job: Job, target: Target, progress: Progress, *, timed: bool = True
+) -> tuple[Job, list[Skip]]:
+    """The job with the student that the recipe's steps make, as they are; no model is chosen.
 
-    What they left alone comes with it.
+    What they left alone comes with it. With `timed` single layers are, where the target is this
+    machine.
 
     The same job where the recipe makes nothing smaller.
 
@@ -193,7 +196,7 @@ def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip
     if not job.recipe.shrinking:
         return job, []
     context = Decisions(job, target, progress).context()
-    context.time_ms = small_model_timer(target, Journal())
+    context.time_ms = small_model_timer(target, Journal()) if timed else None
     student, _ = run_passes(job.model, job.recipe.shrinking, context)
     job = job.student(student)
     job.notes = [*job.notes, *context.notes]

@@ -58,8 +58,8 @@ def prune(  # noqa: PLR0913 - one keyword per option of the command line
         target: where it is to be fast.
         ignored: node names, patterns or op types that stay whole.
         seed: of every random choice.
-        measure: whether both models are timed on the host; a cut one that is not faster is
-            refused then.
+        measure: whether layers of other widths and both models are timed on the host; widths
+            that save no time are not cut then, and a cut model that is not faster is refused.
         progress: called as `progress(step, done, total)`.
 
     Raises:
@@ -70,7 +70,8 @@ def prune(  # noqa: PLR0913 - one keyword per option of the command line
     tick, board = progress or quiet, load_target(target)
     recipe = Recipe(version=1, name="prune", steps=(RecognizeCells(), *steps))
     options = Options(ignored=tuple(ignored), seed=seed)
-    job, skips = shrunk(prepare(import_model(model), recipe, options, data=data), board, tick)
+    job = prepare(import_model(model), recipe, options, data=data)
+    job, skips = shrunk(job, board, tick, timed=measure)
     if job.model.param_count() == job.original.param_count():
         reasons = "".join(f"\n  {skip.node}: {skip.reason}" for skip in skips)
         raise UnsupportedModel(

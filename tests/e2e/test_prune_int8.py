@@ -152,7 +152,7 @@ def test_what_is_not_faster_is_refused_with_the_figures() -> None:
 def test_the_verb_measures_unless_told_not_to(folder: Path) -> None:
     """One unit less is no faster than noise: as luck has it, it is refused or timed."""
     model, data = folder / "digits_cnn.onnx", folder / CALIBRATION
-    barely = [Prune(sparsity=0.001, round_to=1, samples=8)]
+    barely = [Prune(of="units", sparsity=0.05, round_to=1, samples=8)]
     timed, refused = timed_or_refused(model, data, barely)
     assert (timed is None) != (refused is None)
     if refused is not None:
@@ -214,9 +214,14 @@ def test_all_wrong_arguments_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_model_with_nothing_to_prune(folder: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="nothing to prune") as caught:
-        edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, ignored=["Conv", "Gemm"])
-    assert caught.value.details["frozen"]
+    with pytest.raises(UnsupportedModel, match="nothing was cut") as caught:
+        edgebm.prune(
+            folder / "digits_cnn.onnx",
+            folder / CALIBRATION,
+            steps=[Prune(importance="magnitude")],
+            ignored=["Conv", "Gemm"],
+        )
+    assert caught.value.details["reasons"]
 
 
 def test_layers_that_do_not_exist(folder: Path) -> None:
