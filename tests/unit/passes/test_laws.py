@@ -33,6 +33,7 @@ from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.sparsify_2_4 import Sparsify24
 from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
@@ -60,6 +61,8 @@ BOUNDS = {
     Distill: 0.0,
     DropBlocks: 0.0,
     Prune: 0.0,
+    # Half of all weights are gone on purpose.
+    Sparsify24: 2.0,
 }
 SHORT: dict[type, Pass] = {
     GruResetBefore: GruResetBefore(steps=20),
