@@ -23,6 +23,7 @@ from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.sparsify_2_4 import Sparsify24
 from edgebm.passes.split_directions import SplitDirections
 
 # Steps that make a model smaller, or teach one that was made so: the original is their teacher.
@@ -39,6 +40,7 @@ AnyStep = Annotated[
     | FoldBatchNorm
     | DropBlocks
     | Prune
+    | Sparsify24
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations

@@ -61,11 +61,21 @@ def importance(
     from edgebm.grad.gates import gate_scores
 
     gates = {
-        group.name: (group.units, [(p.name, p.axis, p.index) for p in group.values])
+        group.name: (group.units, [(p.name, p.axis, p.index) for p in _gated(group)])
         for group in groups
     }
     order: Literal[1, 2] = 1 if kind == "taylor" else 2
     return gate_scores(model, gates, samples, order, seed, advance)
+
+
+def _gated(group: Group) -> Sequence[Place]:
+    """Where a gate takes the unit away once, as cutting does: in front of each of its readers.
+
+    Those are columns of constants. Activations would not do: a depthwise convolution makes the
+    unit anew, a product of two has it twice, and what is added to a residual stream is read by
+    the next Add as well.
+    """
+    return group.reads or (group.inputs or group.values)[:1]
 
 
 def _magnitude(model: Model, group: Group) -> NDArray[np.float64]:
