@@ -20,6 +20,8 @@ from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore, turnable
+from edgebm.passes.learn_rounding import LearnRounding
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.search.candidates import Candidate
@@ -120,10 +122,8 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
     if isinstance(step, QuantizeActivations):
         seconds = speed.load_s + count * speed.sweep_s + speed.settle_s
         return (step.kind, seconds, f"{count} samples at {_short(speed.sweep_s)}")
-    if isinstance(step, GruResetBefore):
-        grus = sum(map(turnable, work.decided.nodes("GRU")))
-        seconds = step.seconds + 3 * grus * count * speed.call_s if grus else 0.0
-        return (step.kind, seconds, f"training of {grus} cells")
+    if isinstance(step, (GruResetBefore, LearnRounding, Qat)):
+        return _training(step, work, speed)
     if isinstance(step, SmoothActivations):
         count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
     one = speed.call_s + speed.read_s
@@ -144,6 +144,16 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
         seconds += 2 * speed.load_s + calls * _SIMULATE * speed.call_s
         return (step.kind, seconds, f"{count} samples, and {calls} calls of the simulated model")
     return (step.kind, seconds, f"{count} samples at {_short(one)}")
+
+
+def _training(step: GruResetBefore | LearnRounding | Qat, work: Work, speed: Probe) -> Stage:
+    if isinstance(step, LearnRounding):
+        return (step.kind, step.seconds, "training of each stage, where torch is installed")
+    if isinstance(step, Qat):
+        return (step.kind, step.planned_s, "training with all rounding in place")
+    grus = sum(map(turnable, work.decided.nodes("GRU")))
+    seconds = step.seconds + 3 * grus * work.calibration * speed.call_s if grus else 0.0
+    return (step.kind, seconds, f"training of {grus} cells")
 
 
 def _ranges(decided: Model) -> int:
