@@ -31,21 +31,33 @@ class FakeQuantize(torch.autograd.Function):
         exact = x / step
         rounded = torch.round(exact)
         integers = torch.clamp(rounded, low, high)
-        inside = integers == rounded
+        outside = torch.ne(integers, rounded)
+        # Where nothing is cut off, as for most values, there is nothing to mask: passes over
+        # memory are what rounding costs.
+        masked = bool(outside.any())
+        slope = None
+        if step.requires_grad:
+            # What the result grows by when the step does, per unit of the step.
+            slope = torch.sub(integers, exact, out=exact)
+            if masked:
+                slope = torch.where(outside, integers, slope)
         ctx.factor, ctx.shape = factor, step.shape
-        # What the result grows by when the step does, per unit of the step.
-        slope = torch.where(inside, integers - exact, integers) if step.requires_grad else None
-        ctx.save_for_backward(inside, slope)
+        ctx.save_for_backward(outside if masked else None, slope)
         return integers * step
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, received: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
-        inside, slope = ctx.saved_tensors
+        outside, slope = ctx.saved_tensors
         of_step = None
         if slope is not None:
-            of_step = (received * slope).sum_to_size(ctx.shape) * ctx.factor
-        return received * inside, of_step, None, None, None
+            if ctx.shape.numel() == 1:
+                summed = torch.dot(received.reshape(-1), slope.reshape(-1)).reshape(ctx.shape)
+            else:
+                summed = (received * slope).sum_to_size(ctx.shape)
+            of_step = summed * ctx.factor
+        of_x = received if outside is None else received.masked_fill(outside, 0.0)
+        return of_x, of_step, None, None, None
 
 
 def fake_quantize(x: Tensor, step: Tensor, low: float, high: float, factor: float = 1.0) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from edgebm.ir.edit import add_const, const, name
 from edgebm.ir.learned import learned
 from edgebm.ir.model import Model
 
+_GRIDS = "edgebm.grids"
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
@@ -80,6 +82,7 @@ def train(
     model = graph.model
     chosen = learned(model) - tables(model)
     gains = _add_gains(graph)
+    model.graph.metadata_props[_GRIDS] = _digest(graph)
     names = chosen | set(gains.values())
     pupil = GraphModule(model, trainable=names.__contains__).to(conditions.world.device)
     master = GraphModule(teacher, trainable=lambda label: False).to(conditions.world.device)
@@ -102,6 +105,14 @@ def train(
         {p.source: float(steps[p.label]) for p in graph.points if p.source is not None},
         pupil,
     )
+
+
+def _digest(graph: Simulated) -> str:
+    """Of the grids: one and the same graph on other grids is another training."""
+    found = hashlib.sha256()
+    for each in (*graph.weights, *graph.points):
+        found.update(f"{each.label} {each.high}".encode() + each.step.tobytes())
+    return found.hexdigest()
 
 
 def _add_gains(graph: Simulated) -> dict[str, str]:

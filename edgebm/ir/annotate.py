@@ -27,7 +27,7 @@ _CELL = "edgebm.cell"
 _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
 _ROUNDED = "edgebm.rounded"
-_THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear"}
+_THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear", "Identity"}
 _R = 2  # the input of a recurrent node that holds R
 
 
