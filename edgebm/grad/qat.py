@@ -110,8 +110,10 @@ def train(
 def _digest(graph: Simulated) -> str:
     """Of the grids: one and the same graph on other grids is another training."""
     found = hashlib.sha256()
-    for each in (*graph.weights, *graph.points):
-        found.update(f"{each.label} {each.high}".encode() + each.step.tobytes())
+    for weight in graph.weights:
+        found.update(f"{weight.label} {weight.high}".encode() + weight.step.tobytes())
+    for point in graph.points:
+        found.update(f"{point.label} {point.zero}".encode() + point.step.tobytes())
     return found.hexdigest()
 
 
