@@ -31,10 +31,13 @@ def find_blocks(model: Model) -> list[Block]:
     """Every block that can go, in the order of the graph.
 
     Both summands must have the shape of the sum: then the graph stays legal without one of them.
-    Where both are branches of their own (a shortcut with a convolution) each is a block.
+    Where both are branches of their own (a shortcut with a convolution) each is a block. A sum
+    that is an output of the model stays: without other blocks an input could take its place.
     """
     found = []
     for add in model.nodes("Add"):
+        if add.outputs[0].is_graph_output():
+            continue
         for branch, rest in ((0, 1), (1, 0)):
             gone, stays = add.inputs[branch], add.inputs[rest]
             if gone is None or stays is None or gone is stays:

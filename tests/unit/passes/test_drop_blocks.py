@@ -90,12 +90,17 @@ def test_what_is_read_elsewhere_too_is_none() -> None:
     model = random_model(
         """g (float[1,4] x) => (float[1,4] y, float[1,4] z) {
           a = MatMul(x, w)
-          y = Add(a, x)
+          s = Add(a, x)
+          y = Tanh(s)
           z = Relu(a)
         }""",
         w=(4, 4),
     )
     assert find_blocks(model) == []
+    end = random_model(
+        "g (float[1,4] x) => (float[1,4] y) { a = MatMul(x, w) y = Add(a, x) }", w=(4, 4)
+    )
+    assert find_blocks(end) == []
 
 
 @pytest.mark.parametrize(
