@@ -18,10 +18,14 @@ from edgebm.ir.traits import weight_index
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
+from edgebm.passes.distill import Distill
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore, turnable
+from edgebm.passes.learn_rounding import LearnRounding
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.recipe import Recipe
 from edgebm.search.candidates import Candidate
 from edgebm.search.job import Job
 from edgebm.search.probe import Probe
@@ -89,7 +93,7 @@ def runs_on_samples(step: AnyStep, job: Job) -> bool:
 def stages(work: Work, speed: Probe) -> list[Stage]:
     """Every stage of the search for one target, in order."""
     done = [(name, spent, "as long as it took now") for name, spent in work.seconds.items()]
-    found = [*done, *(_step(step, work, speed) for step in work.steps)]
+    found = [*done, *(_training(step) or _step(step, work, speed) for step in work.steps)]
     found += [_grid(work, speed), _build(work, speed), _try_out(work, speed)]
     if work.target.is_host:
         found += [_measure(work, speed)]
@@ -106,13 +110,31 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
         found += [
             ("explain", _blame_s(work, speed), "every layer alone and left out, in simulation")
         ]
+    if work.job.recipe.shrinking and not work.job.made_up:
+        found += [_students(work.job.recipe, sum(seconds for _, seconds, _ in found))]
     return found
+
+
+def _students(recipe: Recipe, search_s: float) -> Stage:
+    """What cutting and teaching take at most, and the search of each student."""
+    tries = recipe.sparsity_search.tries if recipe.sparsity_search else 1
+    minutes = sum(s.planned_minutes for s in recipe.shrinking if isinstance(s, Distill))
+    how = f"at most {tries} students, each taught for {minutes:g} minutes and searched like all"
+    return ("prune and teach", tries * (60 * minutes + search_s), how)
 
 
 def write_stage(speed: Probe, targets: int) -> Stage:
     """Golden samples, self-test and report page."""
     page = _PAGE * max(speed.process_s.values())
     return ("write", page + targets * 3 * _OPEN * speed.load_s, "golden samples and the page")
+
+
+def _training(step: AnyStep) -> Stage | None:
+    """A step that trains as long as the recipe says; None for others."""
+    if not isinstance(step, LearnRounding | Qat):
+        return None
+    seconds = step.seconds if isinstance(step, LearnRounding) else 60 * step.planned_minutes
+    return (step.kind, seconds, "as long as the recipe plans")
 
 
 def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
