@@ -35,6 +35,7 @@ _COPIES = 4  # of each value: exact and rounded, and both once more while a stag
 _FEWEST = 2  # samples: one to learn from, one to judge by
 _HELD_OUT = 5  # every fifth sample tells whether a stage got better
 _STEPS = (50, 2000)
+_SMALLEST_BATCH = 4
 # A step of training costs the multiplications of a stage three times, one core of AVX-512 and what
 # lies between products taken together; and 3 ms, however small the stage.
 _MACS_PER_SECOND, _SECONDS_PER_STEP = 12e9, 3e-3
@@ -108,12 +109,15 @@ class LearnRounding:
         macs = sum(
             t.macs for t in terms_of(model, (), value_shapes(model, first)) if t.node in layers
         )
-        each = 3 * macs * self.batch / _MACS_PER_SECOND
-        each += _SECONDS_PER_STEP * sum(bool(stage.layers) for stage in plan)
-        steps = int(np.clip(self.seconds / each, *_STEPS)) if self.steps == "auto" else self.steps
-        return Effort(
-            steps, max(1, count // _HELD_OUT), batch=self.batch, rate=self.rate, seed=seed
-        )
+        fixed = _SECONDS_PER_STEP * sum(bool(stage.layers) for stage in plan)
+        sample = 3 * macs / _MACS_PER_SECOND
+        steps, batch = self.steps, self.batch
+        if steps == "auto":
+            # Large models learn from fewer samples at once before they take fewer steps.
+            fitting = int((self.seconds / _STEPS[0] - fixed) / sample)
+            batch = min(batch, max(fitting, _SMALLEST_BATCH))
+            steps = int(np.clip(self.seconds / (fixed + sample * batch), *_STEPS))
+        return Effort(steps, max(1, count // _HELD_OUT), batch=batch, rate=self.rate, seed=seed)
 
     def _learned(self, work: _Work, effort: Effort, lowered: Model, ctx: Context) -> Model:
         model, count = work.graphs.floats, len(work.samples)

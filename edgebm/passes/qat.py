@@ -119,6 +119,11 @@ class Qat:
         ctx.notes.extend(found.taught.notes)
         return model
 
+    @property
+    def planned_s(self) -> float:
+        """How long it may take at most, as far as that is known beforehand."""
+        return 60 * (_MINUTES if self.minutes is None else self.minutes)
+
     def teaching(self, seed: int) -> Teaching:
         """The same in the words of the library."""
         from edgebm.grad.schedule import Schedule

@@ -142,10 +142,8 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
     if isinstance(step, QuantizeActivations):
         seconds = speed.load_s + count * speed.sweep_s + speed.settle_s
         return (step.kind, seconds, f"{count} samples at {_short(speed.sweep_s)}")
-    if isinstance(step, GruResetBefore):
-        grus = sum(map(turnable, work.decided.nodes("GRU")))
-        seconds = step.seconds + 3 * grus * count * speed.call_s if grus else 0.0
-        return (step.kind, seconds, f"training of {grus} cells")
+    if isinstance(step, (GruResetBefore, LearnRounding, Qat)):
+        return _training(step, work, speed)
     if isinstance(step, SmoothActivations):
         count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
     one = speed.call_s + speed.read_s
@@ -166,6 +164,16 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
         seconds += 2 * speed.load_s + calls * _SIMULATE * speed.call_s
         return (step.kind, seconds, f"{count} samples, and {calls} calls of the simulated model")
     return (step.kind, seconds, f"{count} samples at {_short(one)}")
+
+
+def _training(step: GruResetBefore | LearnRounding | Qat, work: Work, speed: Probe) -> Stage:
+    if isinstance(step, LearnRounding):
+        return (step.kind, step.seconds, "training of each stage, where torch is installed")
+    if isinstance(step, Qat):
+        return (step.kind, step.planned_s, "training with all rounding in place")
+    grus = sum(map(turnable, work.decided.nodes("GRU")))
+    seconds = step.seconds + 3 * grus * work.calibration * speed.call_s if grus else 0.0
+    return (step.kind, seconds, f"training of {grus} cells")
 
 
 def _ranges(decided: Model) -> int:
