@@ -80,9 +80,9 @@ class Distill:
     precision: Literal["auto", "f32", "bf16"] = "auto"
 
     @property
-    def planned_minutes(self) -> float:
-        """About how long it trains; where steps or epochs are given they may end it earlier."""
-        return _MINUTES if self.minutes is None else self.minutes
+    def planned_s(self) -> float:
+        """About how long it trains, seconds; where steps or epochs are given it may end earlier."""
+        return 60 * (_MINUTES if self.minutes is None else self.minutes)
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         needs_torch()

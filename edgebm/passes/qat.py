@@ -63,11 +63,6 @@ class Qat:
     temperature: Annotated[float, Field(gt=0)] = 1.0
     losses: Losses = Losses()
 
-    @property
-    def planned_minutes(self) -> float:
-        """About how long it trains; where steps or epochs are given they may end it earlier."""
-        return _MINUTES if self.minutes is None else self.minutes
-
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         if not has_ranges(model):
             ctx.skip(self, None, "no activation was quantized before it")

@@ -93,7 +93,7 @@ def runs_on_samples(step: AnyStep, job: Job) -> bool:
 def stages(work: Work, speed: Probe) -> list[Stage]:
     """Every stage of the search for one target, in order."""
     done = [(name, spent, "as long as it took now") for name, spent in work.seconds.items()]
-    found = [*done, *(_training(step) or _step(step, work, speed) for step in work.steps)]
+    found = [*done, *(_step(step, work, speed) for step in work.steps)]
     found += [_grid(work, speed), _build(work, speed), _try_out(work, speed)]
     if work.target.is_host:
         found += [_measure(work, speed)]
@@ -118,23 +118,15 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
 def _students(recipe: Recipe, search_s: float) -> Stage:
     """What cutting and teaching take at most, and the search of each student."""
     tries = recipe.sparsity_search.tries if recipe.sparsity_search else 1
-    minutes = sum(s.planned_minutes for s in recipe.shrinking if isinstance(s, Distill))
-    how = f"at most {tries} students, each taught for {minutes:g} minutes and searched like all"
-    return ("prune and teach", tries * (60 * minutes + search_s), how)
+    taught_s = sum(s.planned_s for s in recipe.shrinking if isinstance(s, Distill))
+    how = f"at most {tries} students, each taught for {taught_s / 60:g} minutes and searched like all"
+    return ("prune and teach", tries * (taught_s + search_s), how)
 
 
 def write_stage(speed: Probe, targets: int) -> Stage:
     """Golden samples, self-test and report page."""
     page = _PAGE * max(speed.process_s.values())
     return ("write", page + targets * 3 * _OPEN * speed.load_s, "golden samples and the page")
-
-
-def _training(step: AnyStep) -> Stage | None:
-    """A step that trains as long as the recipe says; None for others."""
-    if not isinstance(step, LearnRounding | Qat):
-        return None
-    seconds = step.seconds if isinstance(step, LearnRounding) else 60 * step.planned_minutes
-    return (step.kind, seconds, "as long as the recipe plans")
 
 
 def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
