@@ -81,7 +81,7 @@ class Distill:
 
     @property
     def planned_s(self) -> float:
-        """About how long it trains, seconds; where steps or epochs are given it may end earlier."""
+        """About how many seconds it trains; given steps or epochs may end it earlier."""
         return 60 * (_MINUTES if self.minutes is None else self.minutes)
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:

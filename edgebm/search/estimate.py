@@ -119,7 +119,8 @@ def _students(recipe: Recipe, search_s: float) -> Stage:
     """What cutting and teaching take at most, and the search of each student."""
     tries = recipe.sparsity_search.tries if recipe.sparsity_search else 1
     taught_s = sum(s.planned_s for s in recipe.shrinking if isinstance(s, Distill))
-    how = f"at most {tries} students, each taught for {taught_s / 60:g} minutes and searched like all"
+    each = f"each taught for {taught_s / 60:g} minutes and searched like the whole model"
+    how = f"at most {tries} students, {each}"
     return ("prune and teach", tries * (taught_s + search_s), how)
 
 
