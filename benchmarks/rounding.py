@@ -1,10 +1,10 @@
 """What rounding costs, and what learning and training win back of it.
 
 ``python benchmarks/rounding.py`` decides 8-bit and 4-bit weights beside 8-bit values for the
-network of ``--model``, and lowers them four times: rounded to the nearest (with biases corrected),
-with learned rounding, trained with all rounding in place, and both after each other. Nothing is
-shown but unlabelled samples; the test set scores the lowered graphs, simulated in float. Threads
-are those of OMP_NUM_THREADS.
+network of ``--model``, and lowers them five times: rounded to the nearest, with biases corrected,
+and from there with learned rounding, trained with all rounding in place, and both in turn.
+Nothing is shown but unlabelled samples; the test set scores the lowered graphs, simulated in
+float. Threads are those of OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -121,11 +121,12 @@ def context(model: Model, samples: Rows, training: Rows, seed: int) -> Context:
 def compare(model: Model, bits: int, ctx: Context, test: Test, options: Any) -> None:
     """One block of rows: weights of `bits` and values of 8."""
     decide: list[Pass] = [
-        FoldBatchNorm(), QuantizeWeights(bits=bits), QuantizeActivations(observer="mse"),
-        CorrectBias(),
+        FoldBatchNorm(), QuantizeWeights(bits=bits), QuantizeActivations(observer="mse")
     ]  # fmt: skip
     nearest, seconds = run_passes(model, decide, ctx)
     row(f"w{bits}a8, to the nearest", test.figures(ctx.lower(nearest)), sum(seconds))
+    nearest, seconds = run_passes(nearest, [CorrectBias()], ctx)
+    row(f"w{bits}a8, biases corrected", test.figures(ctx.lower(nearest)), sum(seconds))
     learn = LearnRounding(seconds=options.seconds)
     train = Qat(
         minutes=options.minutes, steps=options.steps, losses=Losses(features=options.features)

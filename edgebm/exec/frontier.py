@@ -55,6 +55,17 @@ def run_stage(model: Model, stage: Stage, rows: Sequence[Row], *, plain: bool) -
     return [runner.run({label: row[label] for label in stage.reads}) for row in rows]
 
 
+def most_bytes(model: Model, stages: Sequence[Stage], feeds: Feeds) -> int:
+    """What the values of one sample take where most of them are held at once."""
+    frontier, most = Frontier(stages, [feeds]), 1
+    for stage in stages:
+        made = run_stage(model, stage, frontier.exact, plain=False)
+        held = {**frontier.exact[0], **made[0]}
+        most = max(most, sum(array.nbytes for array in held.values()))
+        frontier.move(made, made)
+    return most
+
+
 def cut_out(model: Model, stage: Stage, row: Mapping[str, NDArray[Any]]) -> Model:
     """The stage as a model of its own, whose inputs have the dtypes that `row` has."""
     graph = ir.convenience.extract(model.graph.graph, stage.reads, stage.writes)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
-import onnx_ir as ir
-from numpy.typing import NDArray
 from pydantic import Field
 
 from edgebm.errors import UnsupportedModel
 from edgebm.exec.collect import Feeds
 from edgebm.exec.compare import decibels, worst_gain_db
-from edgebm.exec.frontier import Frontier, Row, cut_out, run_stage
+from edgebm.exec.frontier import Frontier, Row, cut_out, most_bytes, run_stage
 from edgebm.exec.rounded_cells import with_rounded_cells
 from edgebm.ir.annotate import has_ranges, set_rounded, set_shift
-from edgebm.ir.bias import bias_place, why_no_bias
-from edgebm.ir.edit import const, input_at, name
+from edgebm.ir.bias import shift_to, why_no_bias
+from edgebm.ir.edit import const, name
 from edgebm.ir.layers import output_channels
 from edgebm.ir.model import Model
 from edgebm.ir.stages import Stage, stages
@@ -95,7 +93,8 @@ class LearnRounding:
             return model
         plan = stages(model, lambda node: node.name in layers)
         first = next(iter(samples.feeds(0, 1)))
-        picked, count = spread_out(samples, min(self.samples, _most(model, plan, first)))
+        fitting = _LIMIT_BYTES // (_COPIES * most_bytes(model, plan, first))
+        picked, count = spread_out(samples, min(self.samples, max(_FEWEST, fitting)))
         work = _Work(_Graphs(model, rounded, whole), plan, list(picked))
         effort = self._effort(model, plan, first, count, ctx.seed)
         return self._learned(work, effort, lowered, ctx)
@@ -223,17 +222,6 @@ class _Work:
         return ""
 
 
-def _most(model: Model, plan: Sequence[Stage], first: Feeds) -> int:
-    """How many samples fit in the limit, at the stage that holds most."""
-    frontier, most = Frontier(plan, [first]), 1
-    for stage in plan:
-        made = run_stage(model, stage, frontier.exact, plain=False)
-        held = {**frontier.exact[0], **made[0]}
-        most = max(most, _COPIES * sum(array.nbytes for array in held.values()))
-        frontier.move(made, made)
-    return max(_FEWEST, _LIMIT_BYTES // most)
-
-
 def _write(model: Model, stage: Stage, found: Learned, whole: Simulated) -> None:
     """Leave what was learned on the weights and outputs of the layers of a stage."""
     nodes = {node.name: node for node in stage.layers}
@@ -246,22 +234,10 @@ def _write(model: Model, stage: Stage, found: Learned, whole: Simulated) -> None
             assert value is not None
             set_rounded(value, weight.params, found.integers[weight.label])
     for node in stage.layers:
-        shift = _shift(node, found.biases)
-        if shift is not None:
-            set_shift(node.outputs[0], shift)
-
-
-def _shift(node: ir.Node, biases: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64] | None:
-    """What the float bias of `node` is to be less by, [C]; None where it was not learned."""
-    learned, weight, place = biases.get(node.name or "?"), const(node.inputs[1]), bias_place(node)
-    if learned is None or weight is None or place is None:
-        return None
-    channels = output_channels(node, weight)
-    if why_no_bias(node, channels):
-        return None
-    base: Any = const(input_at(*place))
-    base = np.zeros(channels) if base is None else base.astype(np.float64)
-    return np.broadcast_to(base - learned, channels).astype(np.float64)
+        learned, array = found.biases.get(node.name or "?"), const(node.inputs[1])
+        if learned is None or array is None or why_no_bias(node, output_channels(node, array)):
+            continue
+        set_shift(node.outputs[0], shift_to(node, learned))
 
 
 def _db(error: float) -> str:
