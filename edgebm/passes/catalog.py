@@ -21,6 +21,7 @@ from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.sparsify_2_4 import SparsifyTwoFour
 from edgebm.passes.split_directions import SplitDirections
 
 # Steps that make a model smaller, or teach one that was made so: the original is their teacher.
@@ -37,6 +38,7 @@ AnyStep = Annotated[
     | FoldBatchNorm
     | DropBlocks
     | Prune
+    | SparsifyTwoFour
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations
