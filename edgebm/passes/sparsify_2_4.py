@@ -1,133 +1,95 @@
-"""Set two of four neighbouring weights to zero, in the pattern that tensor cores skip."""
+"""Two of every four neighbouring weights become zero, for the GPUs that skip them."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from pydantic import Field
 
 from edgebm.exec.collect import collect
-from edgebm.ir.edit import Array, const, name, replace_const
+from edgebm.ir.edit import const, name, set_const
 from edgebm.ir.model import Model
-from edgebm.ir.traits import activation_inputs, is_float_const
-from edgebm.passes.base import Context, spread_out, step
-from edgebm.pruning.two_four import SPARSE_OPS, is_two_of_four, kept_two_of_four, sum_axis
-from edgebm.quant.channels import ChannelStatistics
-
-F64 = NDArray[np.float64]
-_Layers = dict[ir.Value, list[ir.Node]]
+from edgebm.ir.traits import is_float_const
+from edgebm.passes.base import Context, step
+from edgebm.pruning.semi_structured import GROUP, SPARSE_OPS, input_axis, masked_2_4
 
 
 @step
-class SparsifyTwoFour:
-    """Of four neighbours along the input axis of a weight, set the two that matter least to zero.
+class Sparsify24:
+    """Make the weights of Conv, Gemm and MatMul 2:4 sparse along their input axis.
 
-    Only TensorRT on GPUs of Ampere and later gains by it: CPU runtimes multiply with the zeros
-    and take as long as before. Covers Conv, Gemm and MatMul with a constant matrix that sums over
-    a multiple of four inputs. The zeros stay through `distill`, and through the steps that fold,
-    equalize, smooth and quantize.
-
-    `importance` ranks by |w| ("magnitude"), or by |w| times the norm of what it multiplies on
-    `samples` samples ("activation"). The model answers worse until `distill` has taught it.
+    Only NVIDIA GPUs from Ampere on, with TensorRT, compute such layers faster; on CPUs nothing
+    is gained, and the report says so. With samples a weight counts as much as its size times the
+    norm of what it is multiplied with. Training behind this step keeps zeros zero.
 
     Source:
-        Mishra et al. 2021, arXiv:2104.08378, section 3 (the pattern); Sun et al. 2024, "A simple
-        and effective pruning approach for large language models", arXiv:2306.11695, section 3
-        (the norms).
+        Mishra et al. 2021, arXiv:2104.08378, section 3; Sun et al. 2023, "Wanda",
+        arXiv:2306.11695, section 3.
     """
 
     kind: Literal["sparsify_2_4"] = "sparsify_2_4"
-    needs_samples: ClassVar[bool] = True
-    importance: Literal["magnitude", "activation"] = "activation"
-    samples: Annotated[int, Field(ge=1)] = 128
+    needs_samples: ClassVar[bool] = False
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
-        layers = self._layers(model, ctx)
-        if not layers:
-            ctx.skip(self, None, "no Conv, Gemm or MatMul has a dense matrix to make sparse")
-            return model
-        powers = self._powers(model, layers, ctx) if self.importance == "activation" else {}
-        total = 0
-        for value, nodes in layers.items():
-            weight = const(value)
+        layers = [node for node in model.nodes(*SPARSE_OPS) if self._takes(node, ctx)]
+        norms = {} if ctx.samples is None else self._norms(model, layers, ctx)
+        for node in layers:
+            weight = const(node.inputs[1])
             assert weight is not None
-            score = np.square(weight, dtype=np.float64)
-            if powers:
-                score *= sum(_power(weight, node, powers[_read(node)]) for node in nodes)
-            kept = kept_two_of_four(score, sum_axis(nodes[0]))
-            replace_const(value, np.where(kept, weight, np.zeros((), weight.dtype)))
-            total += weight.size
-        ctx.notes.append(
-            f"{len(layers)} weights were made 2:4 sparse, half of {total:,} numbers out of "
-            f"{model.param_count():,}; only TensorRT on GPUs of Ampere and later is faster by it"
-        )
+            made = masked_2_4(weight, input_axis(node), norms.get(name(_read(node))))
+            set_const(node, 1, made, suffix="sparse")
+        if layers:
+            ctx.notes.append(
+                f"{len(layers)} layers have 2:4 sparse weights; TensorRT on Ampere and later "
+                "computes them faster, CPU runtimes do not"
+            )
         return model
 
-    def _layers(self, model: Model, ctx: Context) -> _Layers:
-        """The dense weights that can be made sparse, each with the layers that read it."""
-        layers: _Layers = {}
-        for node in model.nodes(*SPARSE_OPS):
-            value = node.inputs[1]
-            if value is None or not is_float_const(value) or activation_inputs(node) != [0]:
-                continue
-            if ctx.is_ignored(node.name or "", node.op_type):
-                continue
-            weight = const(value)
-            assert weight is not None
-            if reason := _why_not(node, weight) or _other_reader(value, node, ctx):
-                ctx.skip(self, node.name, reason)
-            elif not is_two_of_four(weight, sum_axis(node)):
-                layers.setdefault(value, []).append(node)
-        return layers
+    def _takes(self, node: ir.Node, ctx: Context) -> bool:
+        """Whether a layer can be made sparse; else its reason goes to the report."""
+        weight = const(node.inputs[1]) if is_float_const(node.inputs[1]) else None
+        reason = ""
+        if ctx.is_ignored(node.name or "", node.op_type):
+            reason = "it is on the ignored list"
+        elif weight is None or weight.ndim < 2:
+            reason = "it has no constant weight"
+        elif weight.shape[input_axis(node)] % GROUP:
+            width = weight.shape[input_axis(node)]
+            reason = f"it sums over {width} channels, which do not divide into fours"
+        if reason:
+            ctx.skip(self, node.name, reason)
+        return not reason
 
-    def _powers(self, model: Model, layers: _Layers, ctx: Context) -> dict[str, F64]:
-        """The mean square of each channel of what the layers read, by the name of the value."""
-        samples = ctx.given("making weights sparse by what they multiply")
-        feeds, total = spread_out(samples, self.samples)
-        seen = {_read(n): ChannelStatistics(_axis(n)) for nodes in layers.values() for n in nodes}
-        sinks = {label: each.update for label, each in seen.items()}
-        collect(model, feeds, sinks, ctx.counter(self.kind, total))
-        return {label: each.power for label, each in seen.items()}
+    def _norms(
+        self, model: Model, layers: list[ir.Node], ctx: Context
+    ) -> dict[str, NDArray[np.float64]]:
+        """The norm of each channel that a layer of one group reads, over the samples."""
+        samples = ctx.given("2:4 sparsity")
+        sums: dict[str, NDArray[np.float64]] = {}
 
+        def watch(label: str, axis: int) -> Callable[[NDArray[Any]], None]:
+            def add(value: NDArray[Any]) -> None:
+                others = tuple(i for i in range(value.ndim) if i != axis % value.ndim)
+                squares = np.square(value, dtype=np.float64).sum(axis=others)
+                sums[label] = sums[label] + squares if label in sums else squares
 
-def _why_not(node: ir.Node, weight: Array) -> str:
-    """What is in the way of making a layer's weight sparse; empty where nothing is."""
-    if weight.ndim < 2 or (weight.ndim != 2 and node.op_type != "Conv"):
-        return "its weight is not one matrix"
-    size = weight.shape[sum_axis(node)]
-    return f"it sums over {size} inputs, which is no multiple of 4" if size % 4 else ""
+            return add
 
-
-def _other_reader(value: ir.Value, node: ir.Node, ctx: Context) -> str:
-    """Who else reads the weight, and in another way."""
-    for use in value.uses():
-        other = use.node
-        alike = other.op_type in SPARSE_OPS and use.idx == 1 and sum_axis(other) == sum_axis(node)
-        if not alike or ctx.is_ignored(other.name or "", other.op_type):
-            return f"its weight is read by '{other.name}' too, which needs it whole"
-    return ""
+        plain = [n for n in layers if n.attributes.get_int("group", 1) == 1]
+        sinks = {
+            name(_read(node)): watch(name(_read(node)), 1 if node.op_type == "Conv" else -1)
+            for node in plain
+            if const(_read(node)) is None
+        }
+        if sinks:
+            collect(model, samples.feeds(), sinks, ctx.counter(self.kind, len(samples)))
+        return {label: np.sqrt(each) for label, each in sums.items()}
 
 
-def _read(node: ir.Node) -> str:
+def _read(node: ir.Node) -> ir.Value:
     value = node.inputs[0]
     assert value is not None
-    return name(value)
-
-
-def _axis(node: ir.Node) -> int:
-    """The axis of the input that the layer sums over."""
-    if node.op_type == "Conv":
-        return 1
-    return 0 if node.attributes.get_int("transA", 0) else -1
-
-
-def _power(weight: Array, node: ir.Node, power: F64) -> F64:
-    """The mean squares of the channels, laid out so that they multiply the weight."""
-    if node.op_type != "Conv":
-        return power[None, :] if sum_axis(node) == 1 else power[:, None]
-    groups = node.attributes.get_int("group", 1)
-    rows = np.repeat(power.reshape(groups, -1), len(weight) // groups, axis=0)
-    return rows.reshape(*rows.shape, *[1] * (weight.ndim - 2))
+    return value

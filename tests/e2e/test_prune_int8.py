@@ -13,7 +13,7 @@ import pytest
 
 import edgebm
 from edgebm.cli.main import main
-from edgebm.demo import CALIBRATION, MODELS, TEST, demo_files
+from edgebm.demo import CALIBRATION, TEST, demo_files
 from edgebm.errors import ConstraintMissed, UnsupportedModel, UsageError
 from edgebm.importers import import_model
 from edgebm.passes.distill import Distill
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in demo_files().items():
         (path / name).write_bytes(content)
     with np.load(path / TEST) as test:
-        np.savez(path / FEW, **{key: test[key][:150] for key in test.files})
+        np.savez(path / FEW, **{key: test[key][:60] for key in test.files})
     return path
 
 
@@ -55,10 +55,16 @@ def short(sparsity: float, tries: int = 1, steps: int = 60, **changes: Any) -> R
             kept.append(replace(step, minutes=None, steps=steps, batch=32))
         else:
             kept.append(step)
-    return replace(recipe, steps=tuple(kept), sparsity_search=SparsitySearch(tries=tries))
+    return replace(
+        recipe,
+        steps=tuple(kept),
+        sparsity_search=SparsitySearch(tries=tries),
+        precisions=("f32",),
+        repair=None,
+    )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["digits_transformer", "digits_lstm"])
 def test_the_recipe_fits_every_family(name: str, folder: Path, tmp_path: Path) -> None:
     """Models of microseconds: whether cutting pays is up to the machine, what it does is not."""
     out = tmp_path / "m.edgebm"
@@ -146,7 +152,7 @@ def test_what_is_not_faster_is_refused_with_the_figures() -> None:
 def test_the_verb_measures_unless_told_not_to(folder: Path) -> None:
     """One unit less is no faster than noise: as luck has it, it is refused or timed."""
     model, data = folder / "digits_cnn.onnx", folder / CALIBRATION
-    barely = [Prune(**{"sparsity": 0.001, "round_to": 1, "samples": 8})]
+    barely = [Prune(of="units", sparsity=0.05, round_to=1, samples=8)]
     timed, refused = timed_or_refused(model, data, barely)
     assert (timed is None) != (refused is None)
     if refused is not None:
@@ -208,16 +214,19 @@ def test_all_wrong_arguments_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_model_with_nothing_to_prune(folder: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="nothing to prune") as caught:
+    with pytest.raises(UnsupportedModel, match="nothing was cut") as caught:
         edgebm.prune(
-            folder / "digits_cnn.onnx", folder / CALIBRATION, ignored=["Conv", "Gemm", "MatMul"]
+            folder / "digits_cnn.onnx",
+            folder / CALIBRATION,
+            steps=[Prune(importance="magnitude")],
+            ignored=["Conv", "ConvTranspose", "Gemm"],
         )
-    assert caught.value.details["frozen"]
+    assert caught.value.details["reasons"]
 
 
 def test_layers_that_do_not_exist(folder: Path) -> None:
-    steps = [Prune(ignored=("cofn1",))]
-    with pytest.raises(UsageError, match="names nothing in the model: cofn1 .near:"):
+    steps = [Prune(ignored=("Convv",))]
+    with pytest.raises(UsageError, match="names nothing in the model: Convv .near: Conv"):
         edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, steps=steps)
 
 
