@@ -60,6 +60,8 @@ class Prune:
     rounds: Annotated[int, Field(ge=1)] = 1
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
+        if not self.sparsity:
+            return model
         samples = ctx.given("pruning")
         if self.importance in {"taylor", "fisher"} and importlib.util.find_spec("torch") is None:
             raise BackendUnavailable(

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.exec.collect import Feeds, float_run
-from edgebm.ir.edit import bypass, const, name, remove_dead
+from edgebm.ir.edit import bypass, const, remove_dead
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, is_float
 
@@ -18,12 +18,12 @@ from edgebm.ir.traits import MATMULS, RECURRENT, is_float
 class Block:
     """What an Add adds to a value that goes on without it.
 
-    `add` is the name of the Add node, `stays` of the value that takes its place; `nodes` are
+    `add` is the name of the Add node, whose input number `operand` takes its place; `nodes` are
     those that nobody else needs, at least one of them a layer with a product.
     """
 
     add: str
-    stays: str
+    operand: int
     nodes: tuple[str, ...]
 
 
@@ -31,10 +31,13 @@ def find_blocks(model: Model) -> list[Block]:
     """Every block that can go, in the order of the graph.
 
     Both summands must have the shape of the sum: then the graph stays legal without one of them.
-    Where both are branches of their own (a shortcut with a convolution) each is a block.
+    Where both are branches of their own (a shortcut with a convolution) each is a block. A sum
+    that is an output of the model stays: without other blocks an input could take its place.
     """
     found = []
     for add in model.nodes("Add"):
+        if add.outputs[0].is_graph_output():
+            continue
         for branch, rest in ((0, 1), (1, 0)):
             gone, stays = add.inputs[branch], add.inputs[rest]
             if gone is None or stays is None or gone is stays:
@@ -44,7 +47,7 @@ def find_blocks(model: Model) -> list[Block]:
             nodes = _only_for(add, branch)
             if any(node.op_type in MATMULS | RECURRENT for node in nodes):
                 names = tuple(node.name or "?" for node in nodes)
-                found.append(Block(add.name or "?", name(stays), names))
+                found.append(Block(add.name or "?", rest, names))
     return found
 
 
@@ -57,7 +60,8 @@ def drop(model: Model, blocks: Sequence[Block]) -> Model:
         add = next((node for node in model.nodes("Add") if node.name == block.add), None)
         if add is None:
             continue
-        stays = next(v for v in add.inputs if v is not None and v.name == block.stays)
+        stays = add.inputs[block.operand]
+        assert stays is not None
         bypass(add, stays)
         remove_dead(model.graph.graph)
     return model
