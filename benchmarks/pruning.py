@@ -32,7 +32,7 @@ from torch_pruning_peer import prune as torch_prune
 
 import edgebm
 from edgebm.importers import import_model
-from edgebm.prune.macs import macs
+from edgebm.pruning.macs import macs
 from edgebm.recipe import Recipe, load_recipe
 
 FOLDER = WORK / "pruning"

@@ -13,9 +13,9 @@ from edgebm.ir.check import verify
 from edgebm.ir.edit import const
 from edgebm.ir.face import face
 from edgebm.ir.model import Model
-from edgebm.prune.cut import cut
-from edgebm.prune.groups import Found
-from edgebm.prune.mask import masked
+from edgebm.pruning.cut import cut
+from edgebm.pruning.groups import Found
+from edgebm.pruning.mask import masked
 
 Array = NDArray[Any]
 Removed = dict[str, Array]

@@ -15,6 +15,7 @@ from edgebm.ir.annotate import (
     clear_cell_params,
     quant_of,
     range_of,
+    rounded_of,
     set_cell_params,
     shift_of,
 )
@@ -101,7 +102,9 @@ class _Writer:
         assert array is not None
         params = with_bits(decided, min(decided.bits, self.dialect.grid.weight_bits))
         scale, zero = self._grid(name(value), params)
-        stored = add_const(self.graph, self._free(f"{name(value)}.q"), _as_int8(array, params))
+        learned = rounded_of(value, params)
+        integers = _as_int8(array, params) if learned is None else learned
+        stored = add_const(self.graph, self._free(f"{name(value)}.q"), integers)
         dq = self._node(
             "DequantizeLinear", [stored, scale, zero], f"{name(value)}.dq", value, params.axis
         )

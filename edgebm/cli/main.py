@@ -40,7 +40,7 @@ HOST: Table = {
     "export": ("edgebm.cli.export:command", "Take the plain ONNX or IR files out of a bundle."),
     "targets": ("edgebm.cli.targets:command", "List the devices that are known."),
     "recipes": ("edgebm.cli.recipes:command", "List the recipes that come along."),
-    "demo": ("edgebm.cli.demo:command", "Compress two small models and show what came out."),
+    "demo": ("edgebm.cli.demo:command", "Compress three small models and show what came out."),
 }
 DEVICE: Table = {
     "run": ("edgebm.cli.run:command", "Run a bundle on the arrays of an .npz file."),

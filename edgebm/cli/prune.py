@@ -83,7 +83,9 @@ A pruned model answers worse until the original has taught it:
 )
 @ignored_option
 @seed_option
-@click.option("--no-measure", is_flag=True, help="Write it even if it is not faster.")
+@click.option(
+    "--no-measure", is_flag=True, help="Time nothing, and write it even if it is not faster."
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 def command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -40,29 +40,33 @@ class Frontier:
                     del row[label]
 
 
-def run_stage(
-    model: Model, stage: Stage, rows: Sequence[Row], progress: Callable[[], None], *, plain: bool
-) -> list[Row]:
+def run_stage(model: Model, stage: Stage, rows: Sequence[Row], *, plain: bool) -> list[Row]:
     """What `stage` of `model` makes of each row.
 
     Args:
         model: a graph that has the values of the stage by name; not changed.
         stage: where to start and to end.
         rows: what it reads, and maybe more.
-        progress: called after each row.
         plain: compute the graph as it is written, see `FloatRunner`.
     """
     if not rows or not stage.writes:
         return [{} for _ in rows]
-    runner = FloatRunner(_cut_out(model, stage, rows[0]), stage.writes, plain=plain)
-    made = []
-    for row in rows:
-        made.append(runner.run({label: row[label] for label in stage.reads}))
-        progress()
-    return made
+    runner = FloatRunner(cut_out(model, stage, rows[0]), stage.writes, plain=plain)
+    return [runner.run({label: row[label] for label in stage.reads}) for row in rows]
 
 
-def _cut_out(model: Model, stage: Stage, row: Mapping[str, NDArray[Any]]) -> Model:
+def most_bytes(model: Model, stages: Sequence[Stage], feeds: Feeds) -> int:
+    """What the values of one sample take where most of them are held at once."""
+    frontier, most = Frontier(stages, [feeds]), 1
+    for stage in stages:
+        made = run_stage(model, stage, frontier.exact, plain=False)
+        held = {**frontier.exact[0], **made[0]}
+        most = max(most, sum(array.nbytes for array in held.values()))
+        frontier.move(made, made)
+    return most
+
+
+def cut_out(model: Model, stage: Stage, row: Mapping[str, NDArray[Any]]) -> Model:
     """The stage as a model of its own, whose inputs have the dtypes that `row` has."""
     graph = ir.convenience.extract(model.graph.graph, stage.reads, stage.writes)
     for value in graph.inputs:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgebm.errors import UsageError
 from edgebm.grad.augment import check
@@ -61,10 +62,7 @@ class Course:
         self.plan = self._planned(labels)
 
     def task(self, precision: Precision) -> Task:
-        padding = self._source.padding
-        lengths = None if padding is None else padding.lengths
-        if not self._source.rows.alike:
-            lengths = self._source.rows.sizes
+        lengths = self._lengths()
         lesson = self.plan.lesson.to(self._world.device)
         batches = Batches(
             self._source,
@@ -76,7 +74,8 @@ class Course:
         )
         # Values inside are a means; what counts is what comes out.
         judged = Lesson(self.plan.outputs or self.plan.others)
-        judge = Judge(self._source, self._held, judged, self._world.device)
+        held = self._held if lengths is None else self._held[lengths[self._held].argsort()]
+        judge = Judge(self._source, held, judged, self._world.device)
         zeros = zeros_to_keep(self._pair.student, self._pair.pupil.trained)
         masks = {label: torch.from_numpy(np.array(mask)) for label, mask in zeros.items()}
         return Task(batches, lesson, judge, masks, self._moving)
@@ -87,6 +86,12 @@ class Course:
             return schedule
         steps = max(1, round(epochs * len(self._seen) / self._size))
         return replace(schedule, steps=min(schedule.steps, steps))
+
+    def _lengths(self) -> Tensor | None:
+        """How long each sample is, where they differ in that."""
+        if self._source.padding is not None:
+            return self._source.padding.lengths
+        return None if self._source.rows.alike else self._source.rows.sizes
 
     def _batch_size(self) -> int:
         """That of all processes together: as many samples for each of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgebm.errors import DataError, TrainingDiverged
 from edgebm.grad.checkpoint import Checkpoint
@@ -33,7 +33,10 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """What came of it. `left_out` are values that were not compared, each with a reason."""
+    """What came of it: `changed` are the weights of the model that were replaced.
+
+    `left_out` are values that were not compared, each with a reason.
+    """
 
     fitted: Fitted
     changed: tuple[str, ...]
@@ -74,24 +77,42 @@ def distill(
         KeyboardInterrupt: the user ended it; a checkpoint was written if there is to be one.
     """
     conditions = conditions or Conditions()
+    pair = _pair(student, teacher, teaching, conditions.world)
+    found = teach(pair, samples, teaching, conditions, progress)
+    return replace(found, changed=tuple(write_back(pair.pupil, student)))
+
+
+def teach(
+    pair: Pair,
+    samples: Samples,
+    teaching: Teaching,
+    conditions: Conditions,
+    progress: Callable[[int, int], None],
+    begin: Callable[[], None] = lambda: None,
+) -> Taught:
+    """Train `pair.pupil`, in place; see `distill`.
+
+    `begin` is called once, when all is planned and before the pupil is judged for the first time:
+    what makes it answer less smoothly, such as rounding, is added there.
+    """
     if len(samples) < 2:
         raise DataError(
             f"teaching a student needs at least 2 samples, not {len(samples)}",
             hint="give more with -d; a few hundred are a start, labels are not needed",
         )
-    pair = _pair(student, teacher, teaching, conditions.world)
     rows = Rows(samples)
     precision = chosen(
         conditions.precision,
         conditions.world.device,
-        convolutions=any(True for _ in student.nodes("Conv", "ConvTranspose")),
+        convolutions=any(True for _ in pair.student.nodes("Conv", "ConvTranspose")),
     )
     course = Course(pair, rows, getattr(samples, "labels", None), teaching, conditions.world)
     checkpoint = _checkpoint(pair, rows, teaching, conditions)
-    schedule = course.schedule()
+    schedule, task = course.schedule(), course.task(precision)
+    begin()
     fitted = fit(
         pair.pupil,
-        course.task(precision),
+        task,
         schedule,
         seed=teaching.seed,
         progress=progress,
@@ -99,20 +120,19 @@ def distill(
     )
     if fitted.ended == "diverged" and not fitted.best < fitted.before:
         raise _diverged(fitted, schedule)
-    changed = write_back(pair.pupil, student)
     notes = [f"trained in {precision.name}: {precision.why}"]
     notes += [*course.notes, *_endings(fitted, schedule)]
-    return Taught(fitted, tuple(changed), tuple(notes), tuple(course.plan.left_out))
+    return Taught(fitted, (), tuple(notes), tuple(course.plan.left_out))
 
 
 def _pair(student: Model, teacher: Model, teaching: Teaching, world: World) -> Pair:
-    weights = learned(student) if teaching.train_tables else learned(student) - _tables(student)
+    weights = learned(student) if teaching.train_tables else learned(student) - tables(student)
     pupil = GraphModule(student, trainable=weights.__contains__).to(world.device)
     master = GraphModule(teacher, trainable=lambda label: False).to(world.device)
     return Pair(student, teacher, pupil, master)
 
 
-def _tables(model: Model) -> set[str]:
+def tables(model: Model) -> set[str]:
     """Embeddings. Few rows of them are seen, and the rest would no longer fit to those."""
     return {name(inputs(node)[0]) for node in model.nodes("Gather") if is_table(node)}
 

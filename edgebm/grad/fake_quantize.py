@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from edgebm.grad.module import GraphModule
+from edgebm.grad.simulated import RoundedPoint
 
 
 class FakeQuantize(torch.autograd.Function):
@@ -84,3 +88,23 @@ class LearnedStep:
         if self.gain is None:
             return self.base
         return self.base * torch.exp(self.gain.to(self.base.device))
+
+
+def tap_points(
+    module: GraphModule, points: Iterable[RoundedPoint], gains: Mapping[str, Tensor] | None = None
+) -> dict[str, LearnedStep]:
+    """Round the values of `module` that stand for `points`; the taps by their labels.
+
+    `gains` are those of the steps that are learned, by the label of the point.
+    """
+    taps = {
+        point.label: LearnedStep(
+            torch.tensor(float(point.step)),
+            point.low - point.zero,
+            point.high - point.zero,
+            None if gains is None else gains.get(point.label),
+        )
+        for point in points
+    }
+    module.taps.update(taps)
+    return taps

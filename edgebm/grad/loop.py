@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from edgebm.errors import WorkerLost
 from edgebm.grad.batches import seeded
@@ -19,13 +17,14 @@ from edgebm.grad.interrupt import Interrupts
 from edgebm.grad.keeper import Keeper
 from edgebm.grad.losses import Tensors
 from edgebm.grad.module import GraphModule
+from edgebm.grad.pace import step_seconds
 from edgebm.grad.schedule import Schedule
-from edgebm.grad.stepper import Stepper, together
+from edgebm.grad.stepper import Stepper, exchanging, together
 from edgebm.grad.task import Ended, Fitted, Place, Task
 from edgebm.grad.update import Updater
 from edgebm.grad.world import is_lost
 
-_TRIALS = 6  # steps that are timed to plan the rest
+_TRYING = 0.05  # of the time that is planned, to see what a step takes
 _MARGIN = 0.95  # of the time that is planned; the rest is for what was not timed
 
 
@@ -43,6 +42,7 @@ class Training:
         self._updater = self._new_updater()
         self._done = self._resumed_at = 0
         self._steps = schedule.steps if self._parameters else 0
+        self._every = 0
         self._before = math.nan
         self._start = time.monotonic()
 
@@ -62,19 +62,21 @@ class Training:
             if state is not None:
                 self._restore(state)
         if not self._resumed_at:
+            started = self._spent()
             self._before = self._keeper.look()
+            judging_s = self._world.shared(self._spent() - started)
             if math.isfinite(self._schedule.budget_s) and self._steps:
-                self._steps = self._fitted_steps()
+                self._steps = self._fitted_steps(judging_s)
+            self._every = self._schedule.check_in(self._steps, judging_s)
         if self._world.size > 1 and self._done < self._steps:
             self._forward = self._distributed()
 
     def run(self, progress: Callable[[int, int], None], held: Interrupts) -> Ended:
-        every = self._schedule.checks_in(self._steps)
         while self._done < self._steps:
             if not self._advance(held):
                 return "diverged"
             progress(self._done, self._steps)
-            if every and self._done % every == 0:
+            if self._every and self._done % self._every == 0:
                 self._keeper.look()
             if 0 < self._schedule.patience <= self._keeper.since_best:
                 return "no better"
@@ -119,19 +121,12 @@ class Training:
         self._updater.clear()
         total = 0.0
         for number, part in enumerate(parts):
-            with self._alone(last=number == len(parts) - 1):
+            with exchanging(self._forward, now=number == len(parts) - 1):
                 loss = self._forward(self._moved(part.feeds), self._moved(part.targets))
                 # Processes that train together take the mean of their gradients.
                 self._updater.backward(loss * (part.share * self._world.size))
             total += part.share * float(loss.detach())
         return total
-
-    def _alone(self, *, last: bool) -> AbstractContextManager[Any]:
-        """Gradients are exchanged once, with the last part."""
-        wrapped = self._forward
-        if last or not isinstance(wrapped, DistributedDataParallel):
-            return nullcontext()
-        return wrapped.no_sync()
 
     def _moved(self, values: Tensors) -> dict[str, Tensor]:
         return {k: v.to(self._world.device, non_blocking=True) for k, v in values.items()}
@@ -144,20 +139,18 @@ class Training:
     def _spent(self) -> float:
         return time.monotonic() - self._start
 
-    def _fitted_steps(self) -> int:
+    def _fitted_steps(self, judging_s: float) -> int:
         """As many steps as fit in the budget, by the time that a few of them take."""
-        judging_s = self._spent()
+        budget = self._schedule.budget_s
         with self._tried():
-            taken = []
-            for number in range(_TRIALS + 1):
-                started = time.monotonic()
-                self._backward(number * (self._steps - 1) // _TRIALS)
-                self._updater.apply(0.0)
-                taken.append(time.monotonic() - started)
-        each = sum(taken[1:]) / _TRIALS  # the first one also fills caches
-        checks = 17 if self._schedule.check_every == "auto" else 1
-        left = self._schedule.budget_s * _MARGIN - self._spent() - checks * judging_s
-        return max(1, min(self._steps, int(self._world.shared(left / each))))
+            each = step_seconds(self._try, self._steps, _TRYING * budget, self._world)
+        checks = 1 + self._schedule.checks(judging_s)
+        left = budget * _MARGIN - self._world.shared(self._spent()) - checks * judging_s
+        return max(1, min(self._steps, int(left / each)))
+
+    def _try(self, step: int) -> None:
+        self._backward(step)
+        self._updater.apply(0.0)
 
     def _distributed(self) -> nn.Module:
         """The module wrapped so that gradients are means over all processes."""
@@ -226,10 +219,15 @@ class Training:
         }
         arrays.update((f"optimizer/{label}", array) for label, array in optimizer.items())
         meta = {
-            "step": self._done, "steps": self._steps, "seed": self._seed, "rest": rest,
-            "before": self._before, "best": self._keeper.best,
-            "since_best": self._keeper.since_best, "seconds": self._spent(),
-        }  # fmt: skip
+            "step": self._done,
+            "steps": self._steps,
+            "every": self._every,
+            "before": self._before,
+            "best": self._keeper.best,
+            "since_best": self._keeper.since_best,
+            "seconds": self._spent(),
+            "rest": rest,
+        }
         return State(arrays, meta)
 
     @torch.no_grad()
@@ -245,6 +243,6 @@ class Training:
         meta = state.meta
         self._updater.restore(state.under("optimizer"), meta["rest"])
         self._done = self._resumed_at = meta["step"]
-        self._steps, self._before = meta["steps"], meta["before"]
+        self._steps, self._every, self._before = meta["steps"], meta["every"], meta["before"]
         self._keeper.best, self._keeper.since_best = meta["best"], meta["since_best"]
         self._start -= meta["seconds"]

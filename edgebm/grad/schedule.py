@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+_CHECKS, _JUDGING = 16, 0.1  # judgements, and their share of a budget at most
 _FIRST, _LAST = 1 / 25, 1 / 250_000  # of the highest rate
 
 
@@ -20,10 +21,10 @@ class Schedule:
     "sgd", which has a Nesterov momentum of `momentum`.
 
     With `budget_s` the number of steps is cut once, before the first, to what this machine does in
-    so many seconds: the rate still falls to the end. `seconds` is a hard limit. A result
-    of either depends on the speed of the machine. Every `check_every` steps (0: only at the
-    ends; "auto": sixteen times in all) the module is judged; after `patience` judgements without a
-    better one it is over (0: never).
+    so many seconds: the rate still falls to the end. `seconds` is a hard limit. A result of either
+    depends on the speed of the machine. Every `check_every` steps the module is judged (0: only
+    at the ends; "auto": sixteen times, or less often where that would take a tenth of the budget);
+    after `patience` judgements without a better one it is over (0: never).
 
     Source:
         Loshchilov & Hutter 2019, "AdamW", arXiv:1711.05101; Smith & Topin 2018, "one cycle",
@@ -54,9 +55,17 @@ class Schedule:
             return self.rate
         return self.rate * _half_cosine(1.0, _LAST, (step - rising) / max(1.0, steps - 1 - rising))
 
-    def checks_in(self, steps: int) -> int:
+    def checks(self, judging_s: float) -> int:
+        """How often "auto" judges in between: less where that would take a tenth of the time."""
+        if judging_s <= 0 or math.isinf(self.budget_s):
+            return _CHECKS
+        return max(1, min(_CHECKS, int(_JUDGING * self.budget_s / judging_s)))
+
+    def check_in(self, steps: int, judging_s: float) -> int:
         """Every how many of `steps` steps the module is judged; 0 for never in between."""
-        return max(1, steps // 16) if self.check_every == "auto" else self.check_every
+        if self.check_every == "auto":
+            return max(1, steps // self.checks(judging_s))
+        return self.check_every
 
 
 def _half_cosine(first: float, last: float, part: float) -> float:

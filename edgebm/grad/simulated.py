@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.annotate import quant_of, range_source
+from edgebm.ir.annotate import quant_of, range_source, rounded_of
 from edgebm.ir.edit import (
     add_const,
     add_node,
@@ -21,20 +21,19 @@ from edgebm.ir.edit import (
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import R, W, cell_of
 from edgebm.ir.traits import MATMULS
-from edgebm.quant.params import F32, QuantParams, spread, with_bits
+from edgebm.quant.params import F32, QuantParams, dequantize, spread, with_bits
 from edgebm.quant.recurrent import CellParams
 
 
 @dataclass(frozen=True, slots=True)
 class RoundedWeight:
-    """A float weight `master`, and the value `label` that products read in its place.
+    """A float weight that is rounded before anything reads it, by its name.
 
     `step` broadcasts against the weight. `params` is the grid of a matrix or kernel as lowered;
     None for the weights of a recurrent cell, whose rows share theirs. `readers` are nodes.
     """
 
     label: str
-    master: str
     step: F32
     high: int
     params: QuantParams | None
@@ -59,7 +58,7 @@ class RoundedPoint:
 
 @dataclass(slots=True)
 class Simulated:
-    """The graph without Q and DQ: an Identity stands where rounding is to be tapped."""
+    """The graph without Q and DQ: where values are rounded stands an Identity, to be tapped."""
 
     model: Model
     weights: list[RoundedWeight] = field(default_factory=list)
@@ -67,7 +66,11 @@ class Simulated:
 
 
 def simulated(
-    lowered: Model, floats: Model, cells: Mapping[str, CellParams] | None = None
+    lowered: Model,
+    floats: Model,
+    cells: Mapping[str, CellParams] | None = None,
+    *,
+    as_learned: bool = False,
 ) -> Simulated:
     """The roundings of `lowered`, with the float weights of `floats` behind them.
 
@@ -75,10 +78,12 @@ def simulated(
         lowered: a Q/DQ graph; of recurrent cells, a simulation in float. Not changed.
         floats: the annotated graph it was made from; nodes are matched by name.
         cells: how the recurrent nodes with these names are rounded.
+        as_learned: weights whose rounding was learned have the values that they are rounded to,
+            and not those before.
     """
     out = Simulated(lowered.clone())
     nodes = {node.name: node for node in floats.nodes()}
-    rewriter = _Rewriter(out, nodes)
+    rewriter = _Rewriter(out, nodes, as_learned=as_learned)
     for node in list(out.model.nodes("DequantizeLinear")):
         rewriter.open(node)
     for label, params in (cells or {}).items():
@@ -88,16 +93,11 @@ def simulated(
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    step: F32
-    high: int
-    params: QuantParams | None
-
-
 class _Rewriter:
-    def __init__(self, out: Simulated, floats: Mapping[str | None, ir.Node]) -> None:
-        self.out, self.floats = out, floats
+    def __init__(
+        self, out: Simulated, floats: Mapping[str | None, ir.Node], *, as_learned: bool
+    ) -> None:
+        self.out, self.floats, self._as_learned = out, floats, as_learned
         self.graph = out.model.graph.graph
         self.known: dict[tuple[str, bytes], RoundedWeight] = {}
 
@@ -126,10 +126,11 @@ class _Rewriter:
             return
         bounds = np.iinfo(zero.dtype)
         source = range_source(value)
-        label = self._stand_in(node, value)
+        fresh = add_node(node, "Identity", [value])
+        take_over(node.outputs[0], fresh)
         self.out.points.append(
             RoundedPoint(
-                label,
+                name(fresh),
                 None if source is None else name(source),
                 np.asarray(scale, np.float32).reshape(()),
                 int(zero),
@@ -137,12 +138,6 @@ class _Rewriter:
                 bounds.max,
             )
         )
-
-    def _stand_in(self, node: ir.Node, value: ir.Value) -> str:
-        """An Identity of `value` in place of `node`, under its name."""
-        fresh = add_node(node, "Identity", [value])
-        take_over(node.outputs[0], fresh)
-        return name(fresh)
 
     def _open_weight(self, node: ir.Node, reader: ir.Node) -> None:
         original = self.floats.get(reader.name)
@@ -152,23 +147,15 @@ class _Rewriter:
         if value is None or array is None or decided is None or scale is None:
             return
         params = _as_lowered(decided, scale)
-        step = spread(params.scale, array, params)
-        self._share(node, name(value), array, _Grid(step, params.qmax, params), reader)
-
-    def _share(self, node: ir.Node, label: str, array: F32, grid: _Grid, reader: ir.Node) -> None:
-        """Let the reader of `node` read the float weight `label`, tapped once for all readers."""
-        key = (label, grid.step.tobytes())
+        integers = rounded_of(value, params) if self._as_learned else None
+        array = array if integers is None else dequantize(integers, params)
+        step = np.asarray(spread(params.scale, array, params), np.float32)
+        key = (name(value), step.tobytes())
         held = self.known.get(key)
-        if held is None:
-            master = self.graph.initializers.get(label)
-            if master is None:
-                master = add_const(self.graph, label, array)
-            tapped = self._stand_in(node, master)
-            held = RoundedWeight(tapped, name(master), grid.step, grid.high, grid.params, ())
-        else:
-            tapped = held.label
-            shared = next(v for n in self.graph for v in n.outputs if v.name == tapped)
-            reader.replace_input_with(1, shared)
+        if held is None:  # its name may be taken by what other layers read without rounding
+            label = name(add_const(self.graph, name(value), array))
+            held = RoundedWeight(label, step, params.qmax, params, ())
+        reader.replace_input_with(1, self.graph.initializers[held.label])
         self.known[key] = replace(held, readers=(*held.readers, reader.name or "?"))
 
     def open_cell(self, label: str, params: CellParams) -> None:
@@ -179,11 +166,13 @@ class _Rewriter:
         rows = params.weights.scale[:, None]
         for index, array, step in ((W, cell.w, rows / params.stretch), (R, cell.r, rows)):
             master = add_const(self.graph, f"{label}.{index}.float", array)
-            tapped = add_node(node, "Identity", [master], label=f"{label}.{index}.rounded")
-            node.replace_input_with(index, tapped)
-            grid = _Grid(np.asarray(step[None], np.float32), params.weights.qmax, None)
+            node.replace_input_with(index, master)
             self.known[name(master), b""] = RoundedWeight(
-                name(tapped), name(master), grid.step, grid.high, None, (label,)
+                name(master),
+                np.asarray(step[None], np.float32),
+                params.weights.qmax,
+                None,
+                (label,),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -42,3 +43,10 @@ def together(stepper: Stepper) -> DistributedDataParallel:
     word = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {word: False}
     return DistributedDataParallel(stepper, **options)
+
+
+def exchanging(forward: nn.Module, *, now: bool) -> AbstractContextManager[Any]:
+    """Where processes add up gradients: once a step, with its last part."""
+    if now or not isinstance(forward, DistributedDataParallel):
+        return nullcontext()
+    return forward.no_sync()

@@ -3,7 +3,8 @@
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
 (signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
 `ChannelMoments`, which are knowledge and no decision, and a layer's output the shift of its mean
-that a quantized layer takes out of its bias. The weight R of a recurrent cell carries
+that a quantized layer takes out of its bias. Beside its `QuantParams` a weight may carry the
+integers that were learned for it on one grid. The weight R of a recurrent cell carries
 `CellParams`, which lay out the integers of the whole cell. All live in `Value.meta`: copied by
 `clone()`, not written into an ONNX file. No other module reads or writes these keys.
 """
@@ -25,6 +26,7 @@ _QUANT = "edgebm.quant"
 _CELL = "edgebm.cell"
 _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
+_ROUNDED = "edgebm.rounded"
 _THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear"}
 _R = 2  # the input of a recurrent node that holds R
 
@@ -38,6 +40,12 @@ class ChannelMoments:
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounded:
+    params: QuantParams
+    integers: NDArray[np.int8]
 
 
 def quant_of(value: ir.Value | None) -> QuantParams | None:
@@ -99,6 +107,25 @@ def clear_cell_params(cell: ir.Node) -> None:
         weight.meta.pop(_CELL, None)
 
 
+def rounded_of(value: ir.Value | None, params: QuantParams) -> NDArray[np.int8] | None:
+    """The integers learned for the weight `value` on just this grid, or None: round to nearest."""
+    found = None if value is None else value.meta.get(_ROUNDED)
+    if not isinstance(found, _Rounded):
+        return None
+    same = found.params.bits == params.bits and found.params.axis == params.axis
+    return found.integers if same and np.array_equal(found.params.scale, params.scale) else None
+
+
+def set_rounded(value: ir.Value, params: QuantParams, integers: NDArray[np.int8]) -> None:
+    """Leave on the weight `value` what it is rounded to where it is lowered to this grid."""
+    value.meta[_ROUNDED] = _Rounded(params, integers)
+
+
+def clear_rounded(value: ir.Value) -> None:
+    """The weight `value` rounds to the nearest again."""
+    value.meta.pop(_ROUNDED, None)
+
+
 def moments_of(value: ir.Value | None) -> ChannelMoments | None:
     """What is known of the channels of `value` without samples, or None."""
     found = None if value is None else value.meta.get(_MOMENTS)
@@ -114,6 +141,11 @@ def shift_of(value: ir.Value) -> NDArray[np.float64] | None:
     """What rounding adds to the mean of each channel of a layer's output, shape [C], or None."""
     found = value.meta.get(_SHIFT)
     return found if isinstance(found, np.ndarray) else None
+
+
+def clear_shift(value: ir.Value) -> None:
+    """A layer's bias is the same whether the layer is quantized or not."""
+    value.meta.pop(_SHIFT, None)
 
 
 def set_shift(value: ir.Value, shift: NDArray[np.float64]) -> None:

@@ -51,3 +51,13 @@ def subtract_from_bias(node: ir.Node, shift: NDArray[np.float64]) -> None:
     old = const(input_at(owner, index))
     base = np.zeros(len(shift), np.float32) if old is None else old
     set_const(owner, index, (base - shift).astype(np.float32), suffix="corrected")
+
+
+def shift_to(node: ir.Node, bias: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What `subtract_from_bias` must take from a node's bias, shape [C], so that it is `bias`."""
+    place = bias_place(node)
+    assert place is not None
+    old = const(input_at(*place))
+    base = np.zeros(len(bias)) if old is None else old.astype(np.float64).reshape(-1)
+    found: NDArray[np.float64] = base - bias.astype(np.float64).reshape(-1)
+    return found

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, input_at
-from edgebm.ir.traits import MATMULS
+from edgebm.ir.edit import Array, const, input_at
+from edgebm.ir.traits import MATMULS, channel_axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ def rank(value: ir.Value) -> int:
 def output_axis(node: ir.Node) -> int:
     """The axis of the layer's output that runs over its channels."""
     return -1 if node.op_type in {"Gemm", "MatMul"} else 1
+
+
+def output_channels(node: ir.Node, weight: Array) -> int:
+    """How many channels a layer with this weight gives."""
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * node.attributes.get_int("group", 1)
+    axis = channel_axis(node)
+    assert axis is not None
+    return int(weight.shape[axis])
 
 
 def writes(node: ir.Node) -> bool:

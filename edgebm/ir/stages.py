@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgebm.ir.edit import const, name
+from edgebm.ir.edit import const, inputs, name
 from edgebm.ir.model import Model
 from edgebm.ir.traits import ACTIVATIONS, MOVES
 
@@ -126,11 +126,5 @@ def _stage(
 
 
 def _reads(node: ir.Node) -> list[ir.Value]:
-    """The values a node reads that are no constants, those of graphs inside it too."""
-    found = [value for value in node.inputs if value is not None]
-    for attribute in node.attributes.values():
-        inner = attribute.value
-        for graph in inner if isinstance(inner, Sequence) else [inner]:
-            if isinstance(graph, ir.Graph):
-                found += [v for each in graph for v in _reads(each) if v.graph is not graph]
-    return [value for value in found if const(value) is None]
+    """The values a node reads that are no constants."""
+    return [value for value in inputs(node) if const(value) is None]

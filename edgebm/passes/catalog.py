@@ -14,13 +14,16 @@ from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.learn_rounding import LearnRounding
 from edgebm.passes.prune import Prune
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.sparsify_2_4 import Sparsify24
 from edgebm.passes.split_directions import SplitDirections
 
 # Steps that make a model smaller, or teach one that was made so: the original is their teacher.
@@ -37,6 +40,7 @@ AnyStep = Annotated[
     | FoldBatchNorm
     | DropBlocks
     | Prune
+    | Sparsify24
     | GruResetBefore
     | EqualizeChannels
     | SmoothActivations
@@ -45,6 +49,8 @@ AnyStep = Annotated[
     | QuantizeRecurrent
     | ChooseRanges
     | CorrectBias
+    | LearnRounding
+    | Qat
     | QuantizeWeightsOnly
     | Gptq,
     Field(discriminator="kind"),

@@ -79,6 +79,11 @@ class Distill:
     trim_padding: Literal["auto", "off"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = "auto"
 
+    @property
+    def planned_s(self) -> float:
+        """About how many seconds it trains; given steps or epochs may end it earlier."""
+        return 60 * (_MINUTES if self.minutes is None else self.minutes)
+
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         needs_torch()
         if ctx.teacher is None:

@@ -12,17 +12,17 @@ from edgebm.exec.compare import decibels
 from edgebm.ir.model import Model
 from edgebm.ir.shapes import infer_shapes
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.prune.block_cost import parts_of
-from edgebm.prune.blocks import Block, find_blocks
-from edgebm.prune.choose_blocks import Choice, Goal, Part, choose_blocks
-from edgebm.prune.drop import drop
+from edgebm.pruning.block_cost import parts_of
+from edgebm.pruning.blocks import Block, find_blocks
+from edgebm.pruning.choose_blocks import Choice, Goal, Part, choose_blocks
+from edgebm.pruning.drop import drop
 
 _NAMED = 8
 
 
 @step
 class DropBlocks:
-    """Remove blocks that a value can go around: see `prune/blocks.py` for which they are.
+    """Remove blocks that a value can go around: see `pruning/blocks.py` for which they are.
 
     Those go first that change the outputs of the model least for what they cost: their measured
     time where the target can be timed, else their multiply-accumulates. The error at the outputs

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgebm.errors import BackendUnavailable, UnsupportedModel, UsageError
+from edgebm.errors import BackendUnavailable, UsageError
 from edgebm.ir.model import Model
 from edgebm.ir.patterns import is_listed, lost_patterns
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.prune.allocate import Allocation, Budget, cheapest, uniform
-from edgebm.prune.cost import Costs
-from edgebm.prune.cut import cut
-from edgebm.prune.group import Group, Kind
-from edgebm.prune.groups import Found, find_groups
-from edgebm.prune.importance import importance
-from edgebm.prune.macs import macs
+from edgebm.pruning.allocate import Allocation, Budget, cheapest, uniform
+from edgebm.pruning.cost import Costs
+from edgebm.pruning.cut import cut
+from edgebm.pruning.group import Kind
+from edgebm.pruning.groups import Found, find_groups
+from edgebm.pruning.importance import importance
+from edgebm.pruning.macs import macs
 
 _NAMED = 8  # groups in a note
 
@@ -31,8 +32,8 @@ class Prune:
     an attention head, a hidden unit of a recurrent layer. `of` says what is counted:
     "macs" (multiply-accumulates), "latency" (measured milliseconds of the layers) or "units" (the
     same fraction of each group). Where the target can be timed, widths that its kernels do not
-    see are not cut: see `prune/allocate.py`. `importance` is how units are ranked (see
-    `prune/importance.py`), on `samples` samples.
+    see are not cut: see `pruning/allocate.py`. `importance` is how units are ranked (see
+    `pruning/importance.py`), on `samples` samples.
 
     Widths end on multiples of `round_to`; "auto" takes the float32 numbers of a vector register
     of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, patterns
@@ -59,6 +60,8 @@ class Prune:
     rounds: Annotated[int, Field(ge=1)] = 1
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
+        if not self.sparsity:
+            return model
         samples = ctx.given("pruning")
         if self.importance in {"taylor", "fisher"} and importlib.util.find_spec("torch") is None:
             raise BackendUnavailable(
@@ -66,16 +69,27 @@ class Prune:
                 hint="pip install 'edgebm[train]', or use importance: activation",
             )
         self._check_ignored(model)
+        found = self._found(model, ctx)
+        for label, reason in found.frozen:
+            ctx.skip(self, label, f"its units stay: {reason}")
+        if not found.groups:
+            ctx.skip(self, None, "no layer has units that may be taken out")
+            return model
+        if self.of == "latency" and ctx.time_ms is None:
+            ctx.notes.append(
+                "prune: the target cannot be timed on this machine, so multiply-accumulates were "
+                "counted in place of latency"
+            )
         feeds = next(iter(samples.feeds(0, 1)))
-        work, params = macs(model, feeds), model.param_count()
-        widths = {group.name: group.units for group in self._groups(model, ctx)}
+        before = macs(model, feeds), model.param_count()
         unpaid: dict[str, str] = {}
         for sparsity in _relative(self.sparsity, self.rounds):
-            found = self._allocation(model, sparsity, ctx)
-            unpaid = dict(found.unpaid)
-            model = cut(model, found.removed)
+            chosen = self._allocation(model, sparsity, ctx)
+            unpaid = dict(chosen.unpaid)
+            model = cut(model, chosen.removed)
         for label, reason in unpaid.items():
             ctx.skip(self, label, f"no more of its units are cut: {reason}")
+        widths = {group.name: group.units for group in found.groups}
         left = {group.name: group.units for group in find_groups(model).groups}
         narrower = [
             f"{label} {units} to {left.get(label, 0)}"
@@ -83,50 +97,37 @@ class Prune:
             if left.get(label, 0) < units
         ]
         ctx.notes.append(
-            f"pruned from {work / 1e6:.4g} to {macs(model, feeds) / 1e6:.4g} million "
-            f"multiply-accumulates and from {params:,} to {model.param_count():,} parameters: "
+            f"pruned from {before[0] / 1e6:.4g} to {macs(model, feeds) / 1e6:.4g} million "
+            f"multiply-accumulates and from {before[1]:,} to {model.param_count():,} parameters: "
             + (_listed(narrower) or "no unit was worth cutting")
         )
         return model
 
     def _allocation(self, model: Model, sparsity: float, ctx: Context) -> Allocation:
         """What goes in one round."""
-        groups = self._groups(model, ctx)
-        picked, _ = spread_out(ctx.given("pruning"), self.samples)
+        groups, samples = self._found(model, ctx).groups, ctx.given("pruning")
+        picked = list(spread_out(samples, self.samples)[0])
 
         def progress(done: int, total: int) -> None:
             ctx.progress(self.kind, done, total)
 
         scores = importance(
-            model, groups, self.importance, list(picked), seed=ctx.seed, progress=progress
+            model, groups, self.importance, picked, seed=ctx.seed, progress=progress
         )
         round_to = ctx.lanes if self.round_to == "auto" else self.round_to
-        by_time = self.of == "latency" and ctx.time_ms is not None
-        budget = Budget(sparsity, round_to, by_time)
+        budget = Budget(sparsity, round_to, self.of == "latency" and ctx.time_ms is not None)
         if self.of == "units":
             return uniform(groups, scores, budget)
-        feeds = next(iter(ctx.given("pruning").feeds(0, 1)))
-        return cheapest(groups, scores, Costs(model, groups, feeds, ctx.time_ms), budget)
+        return cheapest(groups, scores, Costs(model, groups, picked[0], ctx.time_ms), budget)
 
-    def _groups(self, model: Model, ctx: Context) -> list[Group]:
-        """The groups that may be cut.
-
-        Raises:
-            UnsupportedModel: there are none; says of each why not.
-        """
+    def _found(self, model: Model, ctx: Context) -> Found:
+        """The groups that may be cut, and who stays whole."""
 
         def stays(name: str, op_type: str) -> bool:
             return is_listed(name, op_type, self.ignored) or ctx.is_ignored(name, op_type)
 
         found = find_groups(model, stays)
-        groups = [group for group in found.groups if group.kind in self.kinds]
-        if not groups:
-            raise UnsupportedModel(
-                f"{model.source or 'the model'} has nothing to prune:\n{_reasons(found)}",
-                hint="leave out the step prune, or allow more kinds of groups",
-                details={"frozen": dict(found.frozen)},
-            )
-        return groups
+        return replace(found, groups=tuple(g for g in found.groups if g.kind in self.kinds))
 
     def _check_ignored(self, model: Model) -> None:
         """Refuse what names nothing in the model, all at once."""
@@ -146,9 +147,3 @@ def _relative(sparsity: float, rounds: int) -> list[float]:
 def _listed(narrower: list[str]) -> str:
     more = len(narrower) - _NAMED
     return ", ".join(narrower[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _reasons(found: Found) -> str:
-    lines = [f"  {name}: stays whole {reason}" for name, reason in found.frozen]
-    lines += [f"  {g.name}: its {g.units} units are of the kind {g.kind}" for g in found.groups]
-    return "\n".join(lines) or "  no layer has units that could be taken out"

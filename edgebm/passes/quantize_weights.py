@@ -17,6 +17,7 @@ from edgebm.ir.traits import MATMULS, RECURRENT, weights_of
 from edgebm.passes.base import Context, step
 from edgebm.quant.params import symmetric_params
 
+_BITS = 8
 _SMALL_TABLE = 4096  # elements; below, int8 saves nothing worth a Gather and a multiply
 
 
@@ -26,8 +27,11 @@ class QuantizeWeights:
 
     Covers Conv, ConvTranspose (per tensor when grouped), Gemm, MatMul with a constant right
     operand, embedding tables (one scale per row, weight only), and both weights of LSTM, GRU and
-    RNN (one scale per row of a gate). A backend whose kernels
-    would overflow takes a bit less when it lowers the model.
+    RNN (one scale per row of a gate). A backend whose kernels would overflow takes a bit less when
+    it lowers the model.
+
+    `bits` are those of kernels and matrices: with 4 an engine stores 4-bit values as int8, and
+    multiplies them as such. Tables and recurrent weights always take 8.
 
     Source:
         Krishnamoorthi 2018, arXiv:1806.08342, section 2.2.
@@ -35,7 +39,7 @@ class QuantizeWeights:
 
     kind: Literal["quantize_weights"] = "quantize_weights"
     needs_samples: ClassVar[bool] = False
-    bits: Annotated[int, Field(ge=2, le=8)] = 8
+    bits: Annotated[int, Field(ge=2, le=8)] = _BITS
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         nodes = [n for n in model.nodes() if n.op_type in MATMULS | RECURRENT | {"Gather"}]
@@ -58,7 +62,8 @@ class QuantizeWeights:
         if reason := _why_not(node, weight):
             return reason
         try:
-            params = symmetric_params(weight, bits=self.bits, axis=axis)
+            bits = self.bits if node.op_type in MATMULS else _BITS
+            params = symmetric_params(weight, bits=bits, axis=axis)
         except ValueError as cause:
             raise PassError(str(cause), step=self.kind, node=node.name or "?") from cause
         earlier = quant_of(value)

@@ -18,10 +18,14 @@ from edgebm.ir.traits import weight_index
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
+from edgebm.passes.distill import Distill
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore, turnable
+from edgebm.passes.learn_rounding import LearnRounding
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.recipe import Recipe
 from edgebm.search.candidates import Candidate
 from edgebm.search.job import Job
 from edgebm.search.probe import Probe
@@ -106,7 +110,18 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
         found += [
             ("explain", _blame_s(work, speed), "every layer alone and left out, in simulation")
         ]
+    if work.job.recipe.shrinking and not work.job.made_up:
+        found += [_students(work.job.recipe, sum(seconds for _, seconds, _ in found))]
     return found
+
+
+def _students(recipe: Recipe, search_s: float) -> Stage:
+    """What cutting and teaching take at most, and the search of each student."""
+    tries = recipe.sparsity_search.tries if recipe.sparsity_search else 1
+    taught_s = sum(s.planned_s for s in recipe.shrinking if isinstance(s, Distill))
+    each = f"each taught for {taught_s / 60:g} minutes and searched like the whole model"
+    how = f"at most {tries} students, {each}"
+    return ("prune and teach", tries * (taught_s + search_s), how)
 
 
 def write_stage(speed: Probe, targets: int) -> Stage:
@@ -120,10 +135,8 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
     if isinstance(step, QuantizeActivations):
         seconds = speed.load_s + count * speed.sweep_s + speed.settle_s
         return (step.kind, seconds, f"{count} samples at {_short(speed.sweep_s)}")
-    if isinstance(step, GruResetBefore):
-        grus = sum(map(turnable, work.decided.nodes("GRU")))
-        seconds = step.seconds + 3 * grus * count * speed.call_s if grus else 0.0
-        return (step.kind, seconds, f"training of {grus} cells")
+    if isinstance(step, (GruResetBefore, LearnRounding, Qat)):
+        return _training(step, work, speed)
     if isinstance(step, SmoothActivations):
         count = min(_SMOOTH, count) if _may_smooth(work.job.model) else 0
     one = speed.call_s + speed.read_s
@@ -144,6 +157,16 @@ def _step(step: AnyStep, work: Work, speed: Probe) -> Stage:
         seconds += 2 * speed.load_s + calls * _SIMULATE * speed.call_s
         return (step.kind, seconds, f"{count} samples, and {calls} calls of the simulated model")
     return (step.kind, seconds, f"{count} samples at {_short(one)}")
+
+
+def _training(step: GruResetBefore | LearnRounding | Qat, work: Work, speed: Probe) -> Stage:
+    if isinstance(step, LearnRounding):
+        return (step.kind, step.seconds, "training of each stage, where torch is installed")
+    if isinstance(step, Qat):
+        return (step.kind, step.planned_s, "training with all rounding in place")
+    grus = sum(map(turnable, work.decided.nodes("GRU")))
+    seconds = step.seconds + 3 * grus * work.calibration * speed.call_s if grus else 0.0
+    return (step.kind, seconds, f"training of {grus} cells")
 
 
 def _ranges(decided: Model) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -106,6 +106,9 @@ class SparsitySearch:
         cutting = [step for step in steps if step.kind != _TEACHING]
         cut, _ = run_passes(self.job.model, cutting, context)
         trial = Trial(amount, cut.param_count(), context.notes)
+        if trial.params == self.job.model.param_count():
+            trial.refused = "nothing was cut: " + _reasons(context.skips)
+            return trial
         student = self.job.student(cut)
         trial.float_ms = float_race(
             student, self.target, self.progress, self.journal, self.deadline
@@ -177,10 +180,13 @@ class SparsitySearch:
         return best
 
 
-def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip]]:
-    """The job with the student that the recipe's steps make, as they are; nothing is measured.
+def shrunk(
+    job: Job, target: Target, progress: Progress, *, timed: bool = True
+) -> tuple[Job, list[Skip]]:
+    """The job with the student that the recipe's steps make, as they are; no model is chosen.
 
-    What they left alone comes with it.
+    What they left alone comes with it. With `timed` single layers are, where the target is this
+    machine.
 
     The same job where the recipe makes nothing smaller.
 
@@ -190,11 +196,16 @@ def shrunk(job: Job, target: Target, progress: Progress) -> tuple[Job, list[Skip
     if not job.recipe.shrinking:
         return job, []
     context = Decisions(job, target, progress).context()
-    context.time_ms = small_model_timer(target, Journal())
+    context.time_ms = small_model_timer(target, Journal()) if timed else None
     student, _ = run_passes(job.model, job.recipe.shrinking, context)
     job = job.student(student)
     job.notes = [*job.notes, *context.notes]
     return job, context.skips
+
+
+def _reasons(skips: Sequence[Skip]) -> str:
+    """Why layers stayed whole, each reason once."""
+    return "; ".join(dict.fromkeys(skip.reason for skip in skips)) or "the amount is too small"
 
 
 def _scaled(step: AnyStep, amount: float) -> AnyStep:

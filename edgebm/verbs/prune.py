@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebm.errors import ConstraintMissed
+from edgebm.errors import ConstraintMissed, UnsupportedModel
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
 from edgebm.passes.base import Skip
@@ -58,18 +58,27 @@ def prune(  # noqa: PLR0913 - one keyword per option of the command line
         target: where it is to be fast.
         ignored: node names, patterns or op types that stay whole.
         seed: of every random choice.
-        measure: whether both models are timed on the host; a cut one that is not faster is
-            refused then.
+        measure: whether layers of other widths and both models are timed on the host; widths
+            that save no time are not cut then, and a cut model that is not faster is refused.
         progress: called as `progress(step, done, total)`.
 
     Raises:
+        UnsupportedModel: nothing was cut; says of each layer why not.
         ConstraintMissed: the cut model is not faster; with the figures.
         EdgebmError: see `edgebm.errors`.
     """
     tick, board = progress or quiet, load_target(target)
     recipe = Recipe(version=1, name="prune", steps=(RecognizeCells(), *steps))
     options = Options(ignored=tuple(ignored), seed=seed)
-    job, skips = shrunk(prepare(import_model(model), recipe, options, data=data), board, tick)
+    job = prepare(import_model(model), recipe, options, data=data)
+    job, skips = shrunk(job, board, tick, timed=measure)
+    if job.model.param_count() == job.original.param_count():
+        reasons = "".join(f"\n  {skip.node}: {skip.reason}" for skip in skips)
+        raise UnsupportedModel(
+            f"nothing was cut of {job.original.source or 'the model'}:{reasons}",
+            hint="cut more, allow more kinds of groups, or ignore fewer layers",
+            details={"reasons": {skip.node: skip.reason for skip in skips}},
+        )
     float_ms = float_race(job, board, tick, Journal(), Deadline()) if measure else None
     if reason := not_faster(float_ms):
         raise ConstraintMissed(

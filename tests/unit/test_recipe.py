@@ -28,7 +28,7 @@ def faults(tmp_path: Path, text: str | bytes) -> tuple[tuple[int, str, str], ...
 
 
 def test_recipes_that_come_along() -> None:
-    assert list_recipes() == ["fp32", "int8", "int8-accurate", "w4", "w8"]
+    assert list_recipes() == ["fp32", "int8", "int8-accurate", "prune-int8", "w4", "w8"]
     int8, fp32 = load_recipe("int8"), load_recipe("fp32")
     kinds = [step.kind for step in int8.steps]
     assert kinds == [

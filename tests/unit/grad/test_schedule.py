@@ -40,10 +40,13 @@ def test_a_constant_rate_has_a_warm_up() -> None:
     assert found[10:] == [0.1] * 90
 
 
-def test_sixteen_judgements() -> None:
-    assert Schedule(1, check_every="auto").checks_in(320) == 20
-    assert Schedule(1, check_every="auto").checks_in(3) == 1
-    assert Schedule(1, check_every=7).checks_in(320) == 7
+def test_sixteen_judgements_or_as_many_as_there_is_time_for() -> None:
+    assert Schedule(1, check_every="auto").check_in(320, 9.0) == 20
+    assert Schedule(1, check_every="auto").check_in(3, 9.0) == 1
+    assert Schedule(1, check_every=7).check_in(320, 9.0) == 7
+    # A tenth of 100 seconds is enough for two.
+    assert Schedule(1, check_every="auto", budget_s=100).check_in(320, 5.0) == 160
+    assert Schedule(1, check_every="auto", budget_s=100).check_in(320, 50.0) == 320
 
 
 def updated(schedule: Schedule, steps: int, masks=()) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,9 +15,9 @@ from edgebm.ir.model import Model
 from edgebm.passes.base import Context
 from edgebm.passes.driver import run_passes
 from edgebm.passes.drop_blocks import DropBlocks
-from edgebm.prune import choose_blocks
-from edgebm.prune.block_cost import parts_of
-from edgebm.prune.blocks import find_blocks
+from edgebm.pruning import choose_blocks
+from edgebm.pruning.block_cost import parts_of
+from edgebm.pruning.blocks import find_blocks
 
 WIDTHS = (8, 8, 16, 8)  # of what a block has inside
 

@@ -19,22 +19,27 @@ from edgebm.passes.choose_ranges import ChooseRanges
 from edgebm.passes.correct_bias import CorrectBias
 from edgebm.passes.distill import Distill
 from edgebm.passes.driver import run_passes
+from edgebm.passes.drop_blocks import DropBlocks
 from edgebm.passes.equalize_channels import EqualizeChannels
 from edgebm.passes.fold_batchnorm import FoldBatchNorm
 from edgebm.passes.gptq import Gptq
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.learn_rounding import LearnRounding
+from edgebm.passes.prune import Prune
+from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.passes.quantize_weights import QuantizeWeights
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.passes.smooth_activations import SmoothActivations
+from edgebm.passes.sparsify_2_4 import Sparsify24
 from edgebm.passes.split_directions import SplitDirections
 
 # Error of the outputs a pass may make, relative to the output's norm. Decisions change
 # nothing; folding, equalizing and smoothing multiply weights in float32 (24 bits, a few hundred
-# terms). Gptq and CorrectBias change the function on purpose, but only where something was decided
-# before; what they do then is in their own tests.
+# terms). Gptq, CorrectBias and Qat change the function on purpose, but only where something was
+# decided before; what they do then is in their own tests, and so is what is cut.
 BOUNDS = {
     RecognizeCells: 1e-5,
     SplitDirections: 1e-6,
@@ -47,13 +52,26 @@ BOUNDS = {
     QuantizeWeightsOnly: 0.0,
     ChooseRanges: 0.0,
     CorrectBias: 0.0,
+    LearnRounding: 0.0,
+    Qat: 0.0,
     Gptq: 0.0,
     # Another form of the cell, or none: what it asks of itself on samples that were held out.
     GruResetBefore: 10 ** (-GruResetBefore().min_sqnr_db / 20),
     # Its own teacher: nothing comes nearer than the start.
     Distill: 0.0,
+    DropBlocks: 0.0,
+    Prune: 0.0,
+    # Half of all weights are gone on purpose.
+    Sparsify24: 2.0,
 }
-SHORT: dict[type, Pass] = {GruResetBefore: GruResetBefore(steps=20), Distill: Distill(steps=3)}
+SHORT: dict[type, Pass] = {
+    GruResetBefore: GruResetBefore(steps=20),
+    Distill: Distill(steps=3),
+    DropBlocks: DropBlocks(sparsity=0.0),
+    Prune: Prune(sparsity=0.0),
+    LearnRounding: LearnRounding(steps=3),
+    Qat: Qat(steps=3),
+}
 # Smoothing or equalizing what was may move a little more.
 IDEMPOTENT = set(BOUNDS) - {SmoothActivations, EqualizeChannels}
 # The same steps, where they find more to do than with their defaults.

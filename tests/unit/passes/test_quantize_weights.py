@@ -64,6 +64,21 @@ def test_bits(asked: int | None, want: int) -> None:
     assert params_of(run_passes(model, [step], Context())[0], "w").bits == want
 
 
+def test_fewer_bits_are_those_of_what_is_multiplied_with_integers() -> None:
+    model = random_model(
+        """g (int64[5,1] ids) => (float[5,1,1,4] y, float[5,1,6] z) {
+          e = Gather(table, ids)
+          y, h, c = LSTM<hidden_size=4>(e, w, r)
+          z = MatMul(e, m)
+        }""",
+        table=(600, 8), w=(1, 16, 8), r=(1, 16, 4), m=(8, 6),
+    )  # fmt: skip
+    after = run_passes(model, [QuantizeWeights(bits=4)], Context())[0]
+    assert {label: params_of(after, label).bits for label in ("table", "w", "r", "m")} == {
+        "table": 8, "w": 8, "r": 8, "m": 4,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("bits", [1, 9, 16])
 def test_other_widths_are_refused(bits: int) -> None:
     with pytest.raises(ValidationError):

@@ -9,7 +9,7 @@ from graphs import parse
 from tiny_models import cnn
 
 from edgebm.errors import UsageError
-from edgebm.prune.one_layer import nothing
+from edgebm.pruning.one_layer import nothing
 from edgebm.search.journal import Journal
 from edgebm.search.small_models import small_model_timer
 from edgebm.search.students import Students
