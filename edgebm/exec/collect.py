@@ -22,10 +22,13 @@ class FloatRunner:
     """The graph on ONNX Runtime with any of its values fetched by name.
 
     `plain` keeps the graph as it is written: no fusion, so that a Q/DQ graph is computed in
-    float with rounding (a simulation of integer kernels, free of their saturation).
+    float with rounding (a simulation of integer kernels, free of their saturation). `fused` lets
+    ONNX Runtime do all that it can: convolutions take half the time where few values are fetched.
     """
 
-    def __init__(self, model: Model, fetch: Sequence[str], *, plain: bool = False) -> None:
+    def __init__(
+        self, model: Model, fetch: Sequence[str], *, plain: bool = False, fused: bool = False
+    ) -> None:
         probe = model.clone().graph
         values = {v.name: v for node in probe.graph for v in node.outputs}
         have = {v.name for v in (*probe.graph.inputs, *probe.graph.outputs)}
@@ -35,9 +38,8 @@ class FloatRunner:
         # Spinning workers would slow the observers, which run between two calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         level = ort.GraphOptimizationLevel
-        options.graph_optimization_level = (
-            level.ORT_DISABLE_ALL if plain else level.ORT_ENABLE_BASIC
-        )
+        most = level.ORT_ENABLE_ALL if fused else level.ORT_ENABLE_BASIC
+        options.graph_optimization_level = level.ORT_DISABLE_ALL if plain else most
         try:
             self._session = ort.InferenceSession(
                 Model(probe).to_bytes(), options, providers=["CPUExecutionProvider"]

@@ -1,115 +1,169 @@
-"""Residual blocks that can go as a whole, and what each costs and is worth."""
+"""Blocks that can go as a whole: where a value can take the place of one behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
-from edgebm.exec.collect import Feeds, float_run
-from edgebm.ir.edit import bypass, const, remove_dead
+from edgebm.ir.edit import const, inputs, name, sole_user, why_not_bypass
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, is_float
+from edgebm.pruning.fork import is_fork
+
+_MOVES = frozenset({"Squeeze", "Unsqueeze", "Reshape", "Transpose"})
+_NORM = "LayerNormalization"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What an Add adds to a value that goes on without it.
+    """Nodes that go when the value `start` takes the place of the value `end`.
 
-    `add` is the name of the Add node, whose input number `operand` takes its place; `nodes` are
-    those that nobody else needs, at least one of them a layer with a product.
+    `name` is that of the node that gives `end`; `nodes` are those that nobody else needs, in the
+    order of the graph, at least one of them a layer with a product. Several blocks may share
+    nodes: ways to leave out the same layers, of which one can be taken.
     """
 
-    add: str
-    operand: int
+    name: str
+    start: str
+    end: str
     nodes: tuple[str, ...]
 
 
-def find_blocks(model: Model) -> list[Block]:
-    """Every block that can go, in the order of the graph.
+def find_blocks(
+    model: Model, is_ignored: Callable[[str, str], bool] = lambda name, op_type: False
+) -> list[Block]:
+    """Every block that can go, in the order of the graph; the graph stays legal without it.
 
-    Both summands must have the shape of the sum: then the graph stays legal without one of them.
-    Where both are branches of their own (a shortcut with a convolution) each is a block. A sum
-    that is an output of the model stays: without other blocks an input could take its place.
+    - One summand of an Add, where the other has the shape of the sum and both come from one
+      value. Of a sum of two branches (a shortcut with a convolution) each is a block.
+    - Where a LayerNormalization alone reads the sum (post-norm): the same with that norm, and the
+      same with the norm in front of the block.
+    - Attention and the block behind it, together: a Transformer layer.
+    - An LSTM, GRU or RNN whose output has the shape of its input.
+
+    Nothing inside a block is an output of the model or is read elsewhere. Blocks with a node
+    that is ignored are left out.
     """
-    found = []
-    for add in model.nodes("Add"):
-        if add.outputs[0].is_graph_output():
-            continue
-        for branch, rest in ((0, 1), (1, 0)):
-            gone, stays = add.inputs[branch], add.inputs[rest]
-            if gone is None or stays is None or gone is stays:
+    place = {node: number for number, node in enumerate(model.nodes())}
+    found: list[_Span] = []
+    attention: dict[ir.Value, list[_Span]] = {}
+    for node in place:
+        spans: Iterator[_Span] = iter(())
+        if node.op_type == "Add":
+            spans = _at_sum(node, place)
+        elif node.op_type in RECURRENT:
+            spans = _at_cell(node, place)
+        for span in spans:
+            found.append(span)
+            if span.attends:
+                attention.setdefault(span.last.outputs[0], []).append(span)
                 continue
-            if not _same_shape(gone, stays, add.outputs[0]) or const(stays) is not None:
-                continue
-            nodes = _only_for(add, branch)
-            if any(node.op_type in MATMULS | RECURRENT for node in nodes):
-                names = tuple(node.name or "?" for node in nodes)
-                found.append(Block(add.name or "?", rest, names))
-    return found
+            for before in attention.get(span.start, ()):
+                found += _span(before.start, span.last, place)
+    blocks = (
+        Block(span.last.name or "?", name(span.start), name(span.last.outputs[0]), span.names)
+        for span in found
+        if not any(is_ignored(node.name or "?", node.op_type) for node in span.nodes)
+    )
+    return list(dict.fromkeys(blocks))
 
 
-def drop(model: Model, blocks: Sequence[Block]) -> Model:
-    """Remove blocks from `model`, in place; the names of what stays survive.
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Nodes from `start`, not with it, to `last`."""
 
-    Blocks whose Add has gone with another one are gone already.
-    """
-    for block in blocks:
-        add = next((node for node in model.nodes("Add") if node.name == block.add), None)
-        if add is None:
-            continue
-        stays = add.inputs[block.operand]
-        assert stays is not None
-        bypass(add, stays)
-        remove_dead(model.graph.graph)
-    return model
+    start: ir.Value
+    last: ir.Node
+    nodes: tuple[ir.Node, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(node.name or "?" for node in self.nodes)
 
-class OutputError:
-    """How far a changed model's outputs are from the original's, on a few samples."""
-
-    def __init__(self, model: Model, samples: Sequence[Feeds]) -> None:
-        self._samples = samples
-        run = float_run(model)
-        self._want = [run(feeds) for feeds in samples]
-
-    def __call__(self, model: Model) -> float:
-        """Noise over signal: squared differences by squares, the mean over outputs."""
-        run = float_run(model)
-        noise: dict[str, float] = {}
-        signal: dict[str, float] = {}
-        for feeds, want in zip(self._samples, self._want, strict=True):
-            for label, got in run(feeds).items():
-                if not np.issubdtype(got.dtype, np.floating):
-                    continue
-                difference = got.astype(np.float64) - want[label]
-                noise[label] = noise.get(label, 0.0) + float(np.square(difference).sum())
-                power = float(np.square(want[label], dtype=np.float64).sum())
-                signal[label] = signal.get(label, 0.0) + power
-        shares = [noise[k] / max(signal[k], np.finfo(np.float64).tiny) for k in noise]
-        return float(np.mean(shares)) if shares else 0.0
-
-
-def _same_shape(*values: ir.Value) -> bool:
-    shapes = {str(value.shape) for value in values}
-    return len(shapes) == 1 and all(v.shape is not None and is_float(v) for v in values)
-
-
-def _only_for(add: ir.Node, branch: int) -> list[ir.Node]:
-    """The nodes that only this operand of the Add needs, in the order of the graph."""
-    kept: list[ir.Node] = []
-    needed = {add}
-    assert add.graph is not None
-    before = list(add.graph)
-    for node in reversed(before[: before.index(add)]):
-        users = [use for value in node.outputs for use in value.uses()]
-        outside = any(value.is_graph_output() for value in node.outputs)
-        mine = all(
-            user in needed and (user is not add or index == branch) for user, index in users
+    @property
+    def attends(self) -> bool:
+        """Whether it multiplies two computed values."""
+        return any(
+            node.op_type == "MatMul" and all(const(value) is None for value in node.inputs)
+            for node in self.nodes
         )
-        if users and mine and not outside:
-            needed.add(node)
-            kept.append(node)
-    return kept[::-1]
+
+
+Places = dict[ir.Node, int]
+
+
+def _at_sum(add: ir.Node, place: Places) -> Iterator[_Span]:
+    for stays in (0, 1):
+        start = add.inputs[stays]
+        if start is None or start is add.inputs[1 - stays]:
+            continue
+        for span in _span(start, add, place):
+            if not is_fork(start, span.nodes[:-1]):
+                continue
+            yield span
+            norm = sole_user(add.outputs[0])
+            if norm is None or norm.op_type != _NORM:
+                continue
+            yield from _span(start, norm, place)
+            before = start.producer()
+            if before is not None and before.op_type == _NORM and before.inputs[0] is not None:
+                longer = _span(before.inputs[0], add, place)
+                yield from (each for each in longer if before in each.nodes)
+
+
+def _at_cell(cell: ir.Node, place: Places) -> Iterator[_Span]:
+    start, last = cell.inputs[0], cell
+    assert start is not None
+    while last.outputs[0].shape != start.shape:
+        reader = sole_user(last.outputs[0])
+        if reader is None or reader.op_type not in _MOVES:
+            return
+        last = reader
+    yield from _span(start, last, place)
+
+
+def _span(start: ir.Value, last: ir.Node, place: Places) -> Iterator[_Span]:
+    """What goes when `start` takes the place of the first output of `last`, if it can."""
+    end = last.outputs[0]
+    if not (is_float(start) and is_float(end)) or const(start) is not None:
+        return
+    if start.shape is None or start.shape != end.shape or why_not_bypass(last, start):
+        return
+    if any(_is_read(value) for value in last.outputs[1:]):
+        return
+    nodes = _only_for(last, start, place)
+    if any(node.op_type in MATMULS | RECURRENT for node in nodes):
+        yield _Span(start, last, tuple(nodes))
+
+
+def _only_for(last: ir.Node, start: ir.Value, place: Places) -> list[ir.Node]:
+    """The nodes that nobody but `last` needs, in the order of the graph; `last` is the last.
+
+    Those that `start` comes from are kept.
+    """
+    gone: dict[ir.Node, None] = {}
+    seen: set[ir.Node | None] = {None, start.producer()}
+    queue = [(-place[last], last)]
+    while queue:  # from the back, so that all readers of a node are known when its turn comes
+        _, node = heapq.heappop(queue)
+        if gone and not all(_is_read_by(value, gone) for value in node.outputs):
+            continue
+        gone[node] = None
+        for value in inputs(node):
+            producer = value.producer()
+            if producer is not None and producer not in seen:
+                seen.add(producer)
+                heapq.heappush(queue, (-place[producer], producer))
+    return list(gone)[::-1]
+
+
+def _is_read_by(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
+    """Whether nobody else reads it."""
+    return not value.is_graph_output() and all(use.node in nodes for use in value.uses())
+
+
+def _is_read(value: ir.Value) -> bool:
+    return value.is_graph_output() or bool(tuple(value.uses()))

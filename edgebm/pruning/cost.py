@@ -57,13 +57,6 @@ class Costs:
         nodes = dict.fromkeys(term.node for term in terms if term.groups)
         return sum(self._layer_ms(node, removed) for node in nodes)
 
-    def layer(self, node: str) -> float:
-        """What a node costs at full width: milliseconds where it is timed, else products."""
-        terms = self._by_node.get(node, [])
-        if not self.is_timed or not terms:
-            return float(sum(term.macs for term in terms))
-        return self._layer_ms(node, {})
-
     def _layer_ms(self, node: str, removed: Counts) -> float:
         """Milliseconds of a layer with what is left of it; 0 where it cannot be built alone."""
         assert self._time_ms is not None
