@@ -10,6 +10,7 @@ from graphs import random_model
 
 from edgebm.ir.model import Model
 from edgebm.passes.gru_reset_before import GruResetBefore
+from edgebm.passes.learn_rounding import LearnRounding
 from edgebm.recipe import Recipe, load_recipe
 
 RNG = np.random.default_rng(0)
@@ -103,7 +104,9 @@ def recurrent() -> Model:
 def short_recipe(name: str = "int8") -> Recipe:
     """A recipe whose training takes a moment."""
     recipe = load_recipe(name)
-    steps = [
-        GruResetBefore(steps=10) if isinstance(s, GruResetBefore) else s for s in recipe.steps
-    ]
+    short: dict[type, Any] = {
+        GruResetBefore: GruResetBefore(steps=10),
+        LearnRounding: LearnRounding(steps=5),
+    }
+    steps = [short.get(type(s), s) for s in recipe.steps]
     return replace(recipe, steps=tuple(steps))

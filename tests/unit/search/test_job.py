@@ -56,7 +56,7 @@ def test_ignored_patterns(pattern: str) -> None:
 
 def test_ignored_patterns_that_match_nothing_are_all_listed() -> None:
     with pytest.raises(
-        UsageError, match=r"names nothing in the model: encodr\.\*, Convv"
+        UsageError, match=r"nothing in the model: encodr\.\* \(near: encoder_fc\), Convv"
     ) as caught:
         job(data=X, ignored=("encodr.*", "Relu", "Convv"))
     assert "--keep DIR" in caught.value.hint

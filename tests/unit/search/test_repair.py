@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import parse
+from tiny_models import short_recipe
 
 import edgebm
 from edgebm.data.metrics import resolve_metric
@@ -133,7 +134,7 @@ def test_a_lifted_layer_gets_its_own_bias_back(tmp_path: Path) -> None:
 
 
 def test_int8_accurate_explains_and_asks_for_thirty_decibels() -> None:
-    report = compress("int8-accurate", labels=None, max_drop=None).report
+    report = compress(short_recipe("int8-accurate"), labels=None, max_drop=None).report
     value = report["after"]["metric"]
     assert value is None or value >= 30
     assert report["analysis"]["layers"]
@@ -141,7 +142,7 @@ def test_int8_accurate_explains_and_asks_for_thirty_decibels() -> None:
 
 
 def test_no_loss_beyond_chance_is_asked_of_single_answers() -> None:
-    report = compress("int8-accurate", max_drop=None).report
+    report = compress(short_recipe("int8-accurate"), max_drop=None).report
     assert report["significance"]["p_value"] > 0.05
     assert report["after"]["metric"] >= 99.7
 
