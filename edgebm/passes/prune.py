@@ -10,16 +10,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from edgebm.errors import BackendUnavailable, UsageError
+from edgebm.exec.compare import decibels
 from edgebm.ir.model import Model
 from edgebm.ir.patterns import is_listed, lost_patterns
 from edgebm.passes.base import Context, spread_out, step
-from edgebm.pruning.allocate import Allocation, Budget, cheapest, uniform
+from edgebm.pruning.allocate import Allocation, Budget, Removed, cheapest, uniform
 from edgebm.pruning.cost import Costs
 from edgebm.pruning.cut import cut
 from edgebm.pruning.group import Kind
 from edgebm.pruning.groups import Found, find_groups
 from edgebm.pruning.importance import importance
 from edgebm.pruning.macs import macs
+from edgebm.pruning.output_error import OutputError
+from edgebm.pruning.refit import refit
 
 _NAMED = 8  # groups in a note
 
@@ -40,6 +43,9 @@ class Prune:
     with * and ?, or op types that stay whole. With several `rounds` importance is computed
     anew after each.
 
+    With `refit` what reads the removed units is fitted to those that stay, by least squares on the
+    same samples (`pruning/refit.py`): most of what cutting costs comes back in seconds.
+
     The model is not trained by it: the step `distill` behind this one does that.
     """
 
@@ -58,6 +64,7 @@ class Prune:
     )
     ignored: tuple[str, ...] = ()
     rounds: Annotated[int, Field(ge=1)] = 1
+    refit: bool = True
 
     def __call__(self, model: Model, ctx: Context, /) -> Model:
         if not self.sparsity:
@@ -86,7 +93,7 @@ class Prune:
         for sparsity in _relative(self.sparsity, self.rounds):
             chosen = self._allocation(model, sparsity, ctx)
             unpaid = dict(chosen.unpaid)
-            model = cut(model, chosen.removed)
+            model = self._cut(model, chosen.removed, ctx)
         for label, reason in unpaid.items():
             ctx.skip(self, label, f"no more of its units are cut: {reason}")
         widths = {group.name: group.units for group in found.groups}
@@ -102,6 +109,29 @@ class Prune:
             + (_listed(narrower) or "no unit was worth cutting")
         )
         return model
+
+    def _cut(self, model: Model, removed: Removed, ctx: Context) -> Model:
+        """The model without some units; refitted where the outputs are the better for it."""
+        plain = cut(model.clone(), removed)
+        if not self.refit or not removed:
+            return plain
+        samples, fitted = ctx.given("pruning"), model.clone()
+        picked, total = spread_out(samples, self.samples)
+        advance = ctx.counter(self.kind, total)
+        if not refit(fitted, find_groups(model).groups, removed, list(picked), advance):
+            return plain
+        fitted = cut(fitted, removed)
+        error = OutputError(model, list(spread_out(samples, self.samples // 2 + 1, first=1)[0]))
+        before, after = error(plain), error(fitted)
+        if after >= before:
+            ctx.skip(self, None, "weights that read what went stay: refitted, outputs were worse")
+            return plain
+        ctx.notes.append(
+            "what read the units that went was refitted to those that stayed: outputs keep "
+            f"{decibels(1.0, after):.1f} dB in place of {decibels(1.0, before):.1f} before any "
+            "training"
+        )
+        return fitted
 
     def _allocation(self, model: Model, sparsity: float, ctx: Context) -> Allocation:
         """What goes in one round."""
