@@ -50,11 +50,17 @@ def width_step(units: int, round_to: int) -> int:
     return max(1, step)
 
 
+def step_of(group: Group, round_to: int) -> int:
+    """How many units of a group go at once: heads are as wide as many positions."""
+    each = math.gcd(*(place.index.shape[1] for place in (*group.reads, *group.values)))
+    return width_step(group.units, round_to // math.gcd(round_to, each))
+
+
 def uniform(groups: Sequence[Group], scores: Scores, budget: Budget) -> Allocation:
     """The least important units of each group, the fraction `sparsity` of them."""
     removed = {}
     for group in groups:
-        step = width_step(group.units, budget.round_to)
+        step = step_of(group, budget.round_to)
         kept = max(step, step * round((1 - budget.sparsity) * group.units / step))
         if kept < group.units:
             removed[group.name] = _least(scores[group.name], group.units - kept)
@@ -106,7 +112,7 @@ class _Lane:
 
     def __init__(self, group: Group, score: NDArray[Any], round_to: int) -> None:
         self.name, self._units = group.name, group.units
-        self._step = width_step(group.units, round_to)
+        self._step = step_of(group, round_to)
         self.order = np.argsort(score, kind="stable")
         self._sums = np.concatenate([[0.0], np.cumsum(score[self.order])])
 

@@ -7,9 +7,10 @@ import pytest
 from graphs import outputs, random_model
 
 from edgebm.ir.model import Model
-from edgebm.pruning.allocate import Budget, cheapest, uniform, width_step
+from edgebm.pruning.allocate import Budget, cheapest, step_of, uniform, width_step
 from edgebm.pruning.cost import Costs
 from edgebm.pruning.cut import cut
+from edgebm.pruning.group import Group, Place
 from edgebm.pruning.groups import find_groups
 from edgebm.pruning.macs import macs, terms_of, value_shapes
 from edgebm.pruning.one_layer import nothing, one_layer
@@ -122,6 +123,18 @@ def test_a_layer_alone_computes_at_its_width(
 def test_width_steps() -> None:
     assert [width_step(n, 16) for n in (64, 32, 31, 16, 9, 2, 1)] == [16, 16, 8, 8, 4, 1, 1]
     assert width_step(100, 1) == 1
+
+
+def test_heads_are_wide_already() -> None:
+    """Heads of 8 numbers go one by one where widths are multiples of 16: by twos."""
+
+    def heads(width: int, units: int) -> Group:
+        place = Place("wo", 0, np.arange(width * units).reshape(units, width))
+        return Group("q", "heads", units, (), (place,), (place,), (place,), ("q",))
+
+    assert [step_of(heads(8, 12), n) for n in (1, 8, 16, 32)] == [1, 1, 2, 4]
+    assert step_of(heads(32, 12), 16) == 1
+    assert step_of(heads(1, 64), 16) == 16
 
 
 def scores_of(model: Model) -> dict[str, np.ndarray]:
