@@ -203,3 +203,26 @@ def test_the_step_says_what_it_gains() -> None:
     assert notes[0] == []
     assert len(notes[1]) == 1
     assert "dB in place of" in notes[1][0]
+
+
+def test_a_fit_that_makes_outputs_worse_is_taken_back() -> None:
+    """Units 0 and 1 are alike on the samples that are fitted to, and not on those that judge."""
+    model = parse(
+        """g (float[n,3] x) => (float[n,1] y) {
+          h = MatMul(x, w1)
+          r = Relu(h)
+          y = MatMul(r, w2)
+        }""",
+        w1=np.eye(3, dtype=np.float32), w2=np.array([[1.0], [0.5], [2.0]], np.float32),
+    )  # fmt: skip
+    alike, apart = np.abs(RNG.normal(size=(2, 30, 3))).astype(np.float32)
+    alike[:, 1] = alike[:, 0]
+    apart[:, 1] = 0
+    ctx = Context(samples=Listed([{"x": x} for x in (alike, apart, alike, apart)]))
+    step = Prune(sparsity=0.3, importance="magnitude", round_to=1, samples=2)
+    made = step(model.clone(), ctx)
+    assert not [note for note in ctx.notes if "refitted" in note]
+    assert [skip.reason for skip in ctx.skips if "refitted" in skip.reason] == [
+        "weights that read what went stay: refitted, outputs were worse"
+    ]
+    np.testing.assert_allclose(arrays(made)["w2"].ravel(), [1.0, 2.0])
