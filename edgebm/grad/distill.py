@@ -120,7 +120,8 @@ def teach(
     )
     if fitted.ended == "diverged" and not fitted.best < fitted.before:
         raise _diverged(fitted, schedule)
-    notes = [f"trained in {precision.name}: {precision.why}"]
+    auto = conditions.precision == "auto"
+    notes = [f"trained in {precision.name}: {precision.why}"] if auto else []
     notes += [*course.notes, *_endings(fitted, schedule)]
     return Taught(fitted, (), tuple(notes), tuple(course.plan.left_out))
 
