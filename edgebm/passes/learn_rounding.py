@@ -32,7 +32,7 @@ _LIMIT_BYTES = 2**30  # of what stages read and give over all samples
 _COPIES = 4  # of each value: exact and rounded, and both once more while a stage is trained
 _FEWEST = 2  # samples: one to learn from, one to judge by
 _HELD_OUT = 5  # every fifth sample tells whether a stage got better
-_STEPS = (50, 1000)
+_STEPS = (50, 500)
 _SMALLEST_BATCH = 4
 # A step of training costs the multiplications of a stage three times, one core of AVX-512 and what
 # lies between products taken together; and 3 ms, however small the stage.
