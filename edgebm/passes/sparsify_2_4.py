@@ -23,7 +23,8 @@ class Sparsify24:
 
     Only NVIDIA GPUs from Ampere on, with TensorRT, compute such layers faster; on CPUs nothing
     is gained, and the report says so. With samples a weight counts as much as its size times the
-    norm of what it is multiplied with. Training behind this step keeps zeros zero.
+    norm of what it is multiplied with, in layers of one group. Training behind this step keeps
+    zeros zero.
 
     Source:
         Mishra et al. 2021, arXiv:2104.08378, section 3; Sun et al. 2023, "Wanda",
@@ -39,7 +40,8 @@ class Sparsify24:
         for node in layers:
             weight = const(node.inputs[1])
             assert weight is not None
-            made = masked_2_4(weight, input_axis(node), norms.get(name(_read(node))))
+            seen = norms.get(name(_read(node))) if _is_plain(node) else None
+            made = masked_2_4(weight, input_axis(node), seen)
             set_const(node, 1, made, suffix="sparse")
         if layers:
             ctx.notes.append(
@@ -66,7 +68,7 @@ class Sparsify24:
     def _norms(
         self, model: Model, layers: list[ir.Node], ctx: Context
     ) -> dict[str, NDArray[np.float64]]:
-        """The norm of each channel that a layer of one group reads, over the samples."""
+        """The norm of each channel that plain layers read, over the samples."""
         samples = ctx.given("2:4 sparsity")
         sums: dict[str, NDArray[np.float64]] = {}
 
@@ -78,15 +80,20 @@ class Sparsify24:
 
             return add
 
-        plain = [n for n in layers if n.attributes.get_int("group", 1) == 1]
         sinks = {
             name(_read(node)): watch(name(_read(node)), 1 if node.op_type == "Conv" else -1)
-            for node in plain
-            if const(_read(node)) is None
+            for node in layers
+            if _is_plain(node)
         }
         if sinks:
             collect(model, samples.feeds(), sinks, ctx.counter(self.kind, len(samples)))
         return {label: np.sqrt(each) for label, each in sums.items()}
+
+
+def _is_plain(node: ir.Node) -> bool:
+    """Whether all of its outputs sum over all channels of what it reads, on the usual axis."""
+    grouped = node.attributes.get_int("group", 1) > 1
+    return not (grouped or node.attributes.get_int("transA", 0) or const(_read(node)) is not None)
 
 
 def _read(node: ir.Node) -> ir.Value:

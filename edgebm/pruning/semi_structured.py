@@ -41,10 +41,10 @@ def masked_2_4(weight: NDArray[Any], axis: int, norms: NDArray[Any] | None = Non
             as in Sun et al. 2023, arXiv:2306.11695, section 3; else |w| alone (Mishra et al.
             2021, arXiv:2104.08378).
     """
-    worth = np.abs(_grouped(weight, axis)).astype(np.float64)
-    if norms is not None:
-        worth *= norms.reshape(-1, GROUP)
-    least = np.argsort(worth, axis=-1, kind="stable")[..., : GROUP - KEPT]
+    size = np.abs(_grouped(weight, axis)).astype(np.float64)
+    worth = size if norms is None else size * norms.reshape(-1, GROUP)
+    # Where channels hold zeros the size decides, so that zeros stay where they are.
+    least = np.lexsort((size, worth), axis=-1)[..., : GROUP - KEPT]
     groups = _grouped(weight, axis).copy()
     np.put_along_axis(groups, least, 0, axis=-1)
     moved = groups.reshape(*groups.shape[:-2], -1)

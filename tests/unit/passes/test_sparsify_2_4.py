@@ -1,13 +1,18 @@
+"""Which weights become zero, of which layers, and that they stay zero."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import students
 from graphs import Listed, random_model
 
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.ir.zeros import zeros_to_keep
 from edgebm.passes.base import Context
+from edgebm.passes.distill import Distill
+from edgebm.passes.driver import run_passes
 from edgebm.passes.sparsify_2_4 import Sparsify24
 from edgebm.pruning.semi_structured import is_2_4, masked_2_4, sparse_layers
 
@@ -91,3 +96,66 @@ def test_ignored_layers_stay() -> None:
         "fourth": True,
     }
     assert {skip.node for skip in ctx.skips} == {"first", "second", "third"}
+
+
+def test_grouped_layers_beside_plain_ones() -> None:
+    """They read the same value; what is known of its channels is for the plain one only."""
+    model = random_model(
+        """g (float[1,8,6,6] x) => (float[1,16,6,6] y) {
+          [plain] a = Conv(x, w1)
+          [grouped] b = Conv<group=2>(x, w2)
+          y = Concat<axis=1>(a, b)
+        }""",
+        w1=(8, 8, 1, 1), w2=(8, 4, 1, 1),
+    )  # fmt: skip
+    images = [{"x": RNG.normal(size=(1, 8, 6, 6)).astype(np.float32)} for _ in range(3)]
+    before = const(model.graph.graph.initializers["w2"])
+    ctx = Context(samples=Listed(images))
+    made = Sparsify24()(model, ctx)
+    assert sparse_layers(made) == {"plain": True, "grouped": True}
+    after = const(made.graph.graph.initializers["w2"])
+    np.testing.assert_array_equal(after, masked_2_4(before, 1))
+    assert not ctx.skips
+
+
+def test_a_transposed_input_counts_by_size() -> None:
+    model = random_model(
+        "g (float[8,5] x) => (float[5,6] y) { [only] y = Gemm<transA=1>(x, w) }", w=(8, 6)
+    )
+    samples = [{"x": RNG.normal(size=(8, 5)).astype(np.float32)}]
+    before = const(model.graph.graph.initializers["w"])
+    made = Sparsify24()(model, Context(samples=Listed(samples)))
+    np.testing.assert_array_equal(const(made.graph.graph.initializers["w"]), masked_2_4(before, 0))
+
+
+def test_channels_without_anything_change_nothing_the_second_time() -> None:
+    weight = RNG.normal(size=(6, 8)).astype(np.float32)
+    norms = np.array([0, 0, 0, 1.0, 0, 0, 0, 0])
+    once = masked_2_4(weight, 1, norms)
+    assert is_2_4(once, 1)
+    np.testing.assert_array_equal(masked_2_4(once, 1, norms), once)
+    assert (once[:, 3] != 0).all()
+
+
+@pytest.mark.parametrize("family", ["cnn", "bert"])
+def test_training_keeps_two_of_four(family: str) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    model, taught = {
+        "cnn": (students.cnn(8, 0), students.digits(40)),
+        "bert": (students.bert(16, 0), students.sentences(40)),
+    }[family]
+    ctx = Context(samples=taught, teacher=model)
+    sparse, _ = run_passes(model, [Sparsify24()], ctx)
+    after, _ = run_passes(sparse, [Distill(steps=8, batch=8, rate=0.01)], ctx)
+    held, before = after.graph.graph.initializers, sparse.graph.graph.initializers
+    layers = sparse_layers(sparse)
+    assert sparse_layers(after) == layers
+    assert sum(layers.values()) >= 3
+    changed = 0
+    for node in sparse.nodes("Conv", "Gemm", "MatMul"):
+        if layers.get(node.name or "?"):
+            label = node.inputs[1].name
+            now, then = const(held[label]), const(before[label])
+            np.testing.assert_array_equal(now == 0, then == 0)
+            changed += bool((now != then).any())
+    assert changed >= 3
