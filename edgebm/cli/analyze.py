@@ -9,8 +9,15 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import source, source_faults, usage_error, yaml_faults
-from edgebm.cli.options import ignored_option, recipe_option, state_options
+from edgebm.cli.arguments import refuse_faults, source, source_faults, yaml_faults
+from edgebm.cli.options import (
+    data_option,
+    ignored_option,
+    out_option,
+    recipe_option,
+    state_options,
+    target_option,
+)
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
 EXAMPLE = """\
@@ -24,28 +31,10 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("model")
-@click.option(
-    "-d",
-    "--data",
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples to calibrate on. Required.",
-)
-@click.option(
-    "-t",
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Device whose CPU decides how many bits there are.",
-)
+@data_option("the samples to calibrate on. Required.")
+@target_option("Device whose CPU decides how many bits there are.")
 @recipe_option
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="HTML page to write, with histograms of every layer.",
-)
+@out_option("HTML page to write, with histograms of every layer.")
 @click.option("--top", type=int, default=10, show_default=True, help="Layers to list.")
 @ignored_option
 @state_options
@@ -99,13 +88,8 @@ def _check(model: str, out: Path | None, options: Mapping[str, Any]) -> None:
     if out is not None:
         read = (model, data, recipe)
         faults += output_faults(out, option="--out", force=options["force"], inputs=read)
-    errors = yaml_faults(recipe, [options["target"]])
-    if errors and len(errors) + len(faults) == 1:
-        raise errors[0]
-    faults += [line for error in errors for line in str(error).splitlines()]
-    if faults:
-        hints = [] if data else ["give samples with -d samples.npz"]
-        raise usage_error(faults, "analyze", [*hints, *(error.hint for error in errors)])
+    hints = [] if data else ["give samples with -d samples.npz"]
+    refuse_faults(faults, yaml_faults(recipe, [options["target"]]), "analyze", hints)
 
 
 def _show(found: Mapping[str, Any], top: int, page: Path | None) -> None:

@@ -52,13 +52,22 @@ def check_arguments(
         *launch_faults(),
         *faults,
     ]
-    errors = yaml_faults(options["recipe"], options["targets"])
+    refuse_faults(faults, yaml_faults(options["recipe"], options["targets"]), "compress")
+    return shapes
+
+
+def refuse_faults(
+    faults: Sequence[str], errors: Sequence[EdgebmError], name: str, hints: Sequence[str] = ()
+) -> None:
+    """Raise one error for all `faults` and `errors` of the command `name`; none if there is none.
+
+    A single error keeps its own class, and with that its exit code.
+    """
     if errors and len(errors) + len(faults) == 1:
         raise errors[0]
-    faults += [line for error in errors for line in str(error).splitlines()]
-    if faults:
-        raise usage_error(faults, hints=[error.hint for error in errors])
-    return shapes
+    found = [*faults, *(line for error in errors for line in str(error).splitlines())]
+    if found:
+        raise usage_error(found, name, [*hints, *(error.hint for error in errors)])
 
 
 def usage_error(

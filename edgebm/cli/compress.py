@@ -12,7 +12,14 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import check_arguments, duration_s, model_name, source
-from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
+from edgebm.cli.options import (
+    data_option,
+    ignored_option,
+    out_option,
+    recipe_option,
+    seed_option,
+    state_options,
+)
 from edgebm.cli.output import emit_json, json_option, output_faults
 from edgebm.search.journal import GO_ON, Journal, resume_path
 
@@ -43,12 +50,8 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     help="Device to build for; may repeat. Default: host, this machine.",
 )
 @recipe_option
-@click.option(
-    "-d",
-    "--data",
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples to calibrate on. Without, "
-    "steps of the recipe that need some are left out.",
+@data_option(
+    "the samples to calibrate on. Without, steps of the recipe that need some are left out."
 )
 @click.option(
     "-e",
@@ -58,13 +61,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     help="Labelled samples to evaluate on, or a function that scores a model. "
     "Default: the last fifth of --data.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Bundle to write. Default: NAME.edgebm in this folder.",
-)
+@out_option("Bundle to write. Default: NAME.edgebm in this folder.")
 @click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
 @click.option("--max-drop", type=float, help="Largest loss, in the unit of the metric.")
 @click.option("--max-latency-ms", type=float, help="Largest latency (p99) in ms.")

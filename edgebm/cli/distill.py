@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import model_name, source, source_faults, usage_error
-from edgebm.cli.options import seed_option, state_options
+from edgebm.cli.options import data_option, out_option, seed_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults
 
 EXAMPLE = """\
@@ -31,13 +31,7 @@ _HINT = "Ctrl-C keeps what was done: the same command with --resume goes on from
 @click.option(
     "--student", required=True, metavar="MODEL", help="What learns, with its weights at the start."
 )
-@click.option(
-    "-d",
-    "--data",
-    required=True,
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with samples; labels are not needed.",
-)
+@data_option("samples; labels are not needed.", required=True)
 @click.option(
     "-e",
     "--eval",
@@ -90,13 +84,7 @@ _HINT = "Ctrl-C keeps what was done: the same command with --resume goes on from
     show_default=True,
     help="Where to train.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="ONNX file to write. Default: STUDENT.distilled.onnx in this folder.",
-)
+@out_option("ONNX file to write. Default: STUDENT.distilled.onnx in this folder.")
 @state_options
 @seed_option
 @click.option("--resume", is_flag=True, help="Go on from FILE.checkpoint.")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgebm.cli.arguments import source_faults, usage_error
+from edgebm.cli.options import data_option
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import table
 
@@ -24,12 +25,7 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("path", metavar="BUNDLE|MODEL")
-@click.option(
-    "-d",
-    "--data",
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples, labels included.",
-)
+@data_option("the samples, labels included.")
 @click.option(
     "-e",
     "--eval",

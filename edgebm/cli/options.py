@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -26,6 +27,29 @@ recipe_option = click.option(
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
 )
+
+
+def data_option(text: str, *, required: bool = False) -> Callable[[F], F]:
+    """`--data`; `text` says what the samples are for."""
+    return click.option(
+        "-d",
+        "--data",
+        required=required,
+        metavar="SAMPLES",
+        help=f".npz file, folder or module:function with {text}",
+    )
+
+
+def target_option(text: str) -> Callable[[F], F]:
+    """`--target`, one of them; `text` says what it is for."""
+    return click.option(
+        "-t", "--target", default="host", show_default=True, metavar="NAME|FILE", help=text
+    )
+
+
+def out_option(text: str) -> Callable[[F], F]:
+    """`--out`; `text` says what is written."""
+    return click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help=text)
 
 
 def state_options(command: F) -> F:

@@ -10,12 +10,12 @@ import click
 from edgebm.cli.arguments import (
     launch_faults,
     model_name,
+    refuse_faults,
     source,
     source_faults,
-    usage_error,
     yaml_faults,
 )
-from edgebm.cli.options import ignored_option, seed_option
+from edgebm.cli.options import data_option, ignored_option, out_option, seed_option, target_option
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ A pruned model answers worse until the original has taught it:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("model")
-@click.option(
-    "-d",
-    "--data",
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with samples. Required; labels are not needed.",
-)
+@data_option("samples. Required; labels are not needed.")
 @click.option(
     "-s", "--sparsity", type=float, help="Fraction of the cost that goes with units. Default: 0.5."
 )
@@ -66,21 +61,8 @@ A pruned model answers worse until the original has taught it:
     help="Of channels,neurons,heads,hidden,embedding. Default: all but embedding.",
 )
 @click.option("--rounds", type=int, default=1, show_default=True, help="Rank and cut in turns.")
-@click.option(
-    "-t",
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Device where it is to be fast.",
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="ONNX file to write. Default: NAME.pruned.onnx in this folder.",
-)
+@target_option("Device where it is to be fast.")
+@out_option("ONNX file to write. Default: NAME.pruned.onnx in this folder.")
 @ignored_option
 @seed_option
 @click.option(
@@ -111,12 +93,7 @@ def command(
         *launch_faults(),
         *output_faults(path, option="--out", force=force, inputs=(model, data)),
     ]
-    errors = yaml_faults(None, [options["target"]])
-    if errors and len(errors) + len(faults) == 1:
-        raise errors[0]
-    faults += [line for error in errors for line in str(error).splitlines()]
-    if faults:
-        raise usage_error(faults, "prune", [error.hint for error in errors])
+    refuse_faults(faults, yaml_faults(None, [options["target"]]), "prune")
 
     from edgebm.cli.progress import show_progress
     from edgebm.verbs.prune import prune

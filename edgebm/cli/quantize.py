@@ -10,12 +10,20 @@ import click
 from edgebm.cli.arguments import (
     launch_faults,
     model_name,
+    refuse_faults,
     source,
     source_faults,
-    usage_error,
     yaml_faults,
 )
-from edgebm.cli.options import ignored_option, recipe_option, seed_option, state_options
+from edgebm.cli.options import (
+    data_option,
+    ignored_option,
+    out_option,
+    recipe_option,
+    seed_option,
+    state_options,
+    target_option,
+)
 from edgebm.cli.output import emit_json, json_option, output_faults, write_file
 
 EXAMPLE = """\
@@ -29,20 +37,8 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("model")
-@click.option(
-    "-d",
-    "--data",
-    metavar="SAMPLES",
-    help=".npz file, folder or module:function with the samples to calibrate on.",
-)
-@click.option(
-    "-t",
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="Device whose CPU decides how many bits there are.",
-)
+@data_option("the samples to calibrate on.")
+@target_option("Device whose CPU decides how many bits there are.")
 @recipe_option
 @click.option(
     "--runtime",
@@ -51,13 +47,7 @@ Examples:
     show_default=True,
     help="Whose kernels decide where Q/DQ nodes are placed.",
 )
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="ONNX file to write. Default: NAME.RECIPE.onnx in this folder.",
-)
+@out_option("ONNX file to write. Default: NAME.RECIPE.onnx in this folder.")
 @ignored_option
 @state_options
 @seed_option
@@ -77,12 +67,7 @@ def command(model: str, out: Path | None, force: bool, as_json: bool, **options:
         *launch_faults(),
         *output_faults(path, option="--out", force=force, inputs=read),
     ]
-    errors = yaml_faults(options["recipe"], [options["target"]])
-    if errors and len(errors) + len(faults) == 1:
-        raise errors[0]
-    faults += [line for error in errors for line in str(error).splitlines()]
-    if faults:
-        raise usage_error(faults, "quantize", [error.hint for error in errors])
+    refuse_faults(faults, yaml_faults(options["recipe"], [options["target"]]), "quantize")
 
     from edgebm.cli.progress import show_progress
     from edgebm.verbs.quantize import quantize

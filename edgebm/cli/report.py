@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgebm.cli.options import out_option
 from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
 from edgebm.errors import GateFailed, UsageError
 from edgebm.report.comparison import compare_reports
@@ -30,13 +31,7 @@ As a gate in CI, exit code 3 when a limit is missed:
 @click.command(epilog=EXAMPLE)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Page to write. Default: report.html in this folder; none for two bundles.",
-)
+@out_option("Page to write. Default: report.html in this folder; none for two bundles.")
 @click.option("--open", "show", is_flag=True, help="Show the page in a browser.")
 @click.option("--force", is_flag=True, help="Replace an existing page.")
 @click.option("-t", "--target", metavar="NAME", help="Compare this target. Default: the first.")

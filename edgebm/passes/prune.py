@@ -40,8 +40,8 @@ class Prune:
 
     Widths end on multiples of `round_to`; "auto" takes the float32 numbers of a vector register
     of the target. `kinds` are the groups that may be cut. `ignored` are names of layers, patterns
-    with * and ?, or op types that stay whole. With several `rounds` importance is computed
-    anew after each.
+    with * and ?, or op types whose units all stay, though what they read may get narrower. With
+    several `rounds` importance is computed anew after each.
 
     With `refit` what reads the removed units is fitted to those that stay, by least squares on the
     same samples (`pruning/refit.py`): in convolutions and recurrent layers most of what cutting

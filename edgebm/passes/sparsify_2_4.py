@@ -93,7 +93,8 @@ class Sparsify24:
 def _is_plain(node: ir.Node) -> bool:
     """Whether all of its outputs sum over all channels of what it reads, on the usual axis."""
     grouped = node.attributes.get_int("group", 1) > 1
-    return not (grouped or node.attributes.get_int("transA", 0) or const(_read(node)) is not None)
+    transposed = node.attributes.get_int("transA", 0) == 1
+    return not (grouped or transposed or const(_read(node)) is not None)
 
 
 def _read(node: ir.Node) -> ir.Value:

@@ -38,8 +38,8 @@ def find_groups(model: Model, is_ignored: Callable[[str, str], bool] = _nothing)
 
     Args:
         model: in canonical form, float.
-        is_ignored: says of a node's name and op type whether the user wants it whole: then so
-            is every group that it makes units of.
+        is_ignored: says of a node's name and op type whether the user wants all of its units:
+            then every group that it makes units of is whole.
 
     Source:
         Fang et al. 2023, arXiv:2301.12900, section 3.2 (groups of coupled layers).
