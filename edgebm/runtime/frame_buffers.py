@@ -9,16 +9,21 @@ import numpy as np
 
 from edgebm.runtime.checks import Face
 from edgebm.runtime.frames import Frame, Inputs
-from edgebm.runtime.slots import plain_shapes
+from edgebm.runtime.slots import fixed_shapes, plain_shapes
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class FrameBuffers:
-    """At most `spare` sets of arrays wait to be used again, all of the shapes seen last."""
+    """`count` sets of arrays for shapes that repeat; one for shapes that were seen once."""
 
-    def __init__(self, face: Face, spare: int) -> None:
-        self._face = face
-        self._shapes: tuple[tuple[int, ...], ...] | None = None
-        self._free: deque[Inputs] = deque(maxlen=spare)
+    def __init__(self, face: Face, count: int) -> None:
+        self._face, self._count = face, count
+        self._free: deque[Inputs] = deque(maxlen=count)
+        self._made = 0
+        self._shapes = fixed_shapes(face.specs)
+        if self._shapes is not None:
+            self._make(self._shapes, count)
 
     def copy(self, inputs: Any) -> Inputs:
         """Copies by name, which the caller of `push` cannot change any more.
@@ -36,6 +41,7 @@ class FrameBuffers:
             shapes = tuple(array.shape for array in arrays)
             if shapes != self._shapes:
                 self._shapes = shapes
+                self._made = 0
                 self._free.clear()
         copies = self._take(shapes)
         for copy, array in zip(copies.values(), arrays, strict=True):
@@ -48,12 +54,24 @@ class FrameBuffers:
         if inputs is not None:
             self._free.append(inputs)
 
-    def _take(self, shapes: tuple[tuple[int, ...], ...]) -> Inputs:
+    def _take(self, shapes: Shapes) -> Inputs:
+        if self._made < self._count:
+            self._make(shapes, 1 if self._made == 0 else self._count - self._made)
         while self._free:
             inputs = self._free.pop()
             # One of other shapes may have come back since they changed.
             if tuple(array.shape for array in inputs.values()) == shapes:
                 return inputs
-        face = self._face
-        described = zip(face.names, shapes, face.dtypes, strict=True)
-        return {name: np.empty(shape, dtype) for name, shape, dtype in described}
+        return self._new(shapes)
+
+    def _make(self, shapes: Shapes, count: int) -> None:
+        self._free.extend(self._new(shapes) for _ in range(count))
+        self._made += count
+
+    def _new(self, shapes: Shapes) -> Inputs:
+        described = zip(self._face.names, shapes, self._face.dtypes, strict=True)
+        inputs = {name: np.empty(shape, dtype) for name, shape, dtype in described}
+        for array in inputs.values():
+            # The memory is there from now on, not from the first frame that is copied here.
+            array.fill(0)
+        return inputs

@@ -84,7 +84,7 @@ class Pipeline:
         try:
             left = None if seconds is None else max(0.0, seconds - frame.age_ms() / 1e3)
             keep = self._queue.admit(left)
-            frame.repeated = key is not None and bool(key == self._key)
+            frame.repeated = key is not None and key in {self._key}
             if self._last_boot_ns is not None:
                 frame.gap_ns = max(0, frame.in_boot_ns - self._last_boot_ns)
             if keep:

@@ -1,0 +1,80 @@
+"""A session over a stand-in engine whose calls wait for the test: it negates its input."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgebm.runtime.runner import Session
+from edgebm.spec import EngineConfig, Manifest, Shapes, TensorSpec, Variant
+
+_LONG_S = 60.0
+
+
+class Gate:
+    """Lets calls through while it is open. `before` is called in each call, and may raise."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self._entered = threading.Semaphore(0)
+        self.before: Any = lambda: None
+
+    def close(self) -> None:
+        """Make calls wait."""
+        self._open.clear()
+
+    def open(self) -> None:
+        """Let them go on."""
+        self._open.set()
+
+    def wait_entered(self) -> None:
+        """Wait until one more call has begun."""
+        assert self._entered.acquire(timeout=_LONG_S)
+
+    def pass_through(self) -> None:
+        self._entered.release()
+        assert self._open.wait(_LONG_S)
+        self.before()
+
+
+class _Request:
+    def __init__(self, gate: Gate, shapes: Shapes, spec: TensorSpec) -> None:
+        self._gate = gate
+        self.inputs = (np.zeros(shapes[spec.name], spec.dtype),)
+        self.outputs = (np.zeros(shapes[spec.name], spec.dtype),)
+        self.fixed = self.outputs
+
+    def infer(self) -> None:
+        self._gate.pass_through()
+        np.negative(self.inputs[0], out=self.outputs[0])
+
+
+class _Engine:
+    runtime, version = "gated", "1"
+
+    def __init__(self, gate: Gate, spec: TensorSpec) -> None:
+        self._gate, self._spec = gate, spec
+
+    def request(self, shapes: Shapes) -> _Request:
+        return _Request(self._gate, shapes, self._spec)
+
+    def executed(self) -> dict[str, int]:
+        return {}
+
+    def cells(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def gated_session(*shape: int | str, **fields: Any) -> tuple[Session, Gate]:
+    """A model `x -> y` of float32 with this shape, and the gate that its calls go through."""
+    spec, gate = TensorSpec("x", "float32", shape), Gate()
+    variant = Variant("t", "gated", "f32", {}, EngineConfig(), "1")
+    outputs = (replace(spec, name="y"),)
+    manifest = Manifest("gated", "0", (spec,), outputs, (variant,), **fields)
+    return Session(manifest, _Engine(gate, spec), {}), gate  # type: ignore[arg-type]
