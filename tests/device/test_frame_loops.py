@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 import edgebm
 from edgebm.errors import Closed, ForkedUse, InputNonFinite, InputShape
+from edgebm.runtime.frame_worker import _end_all
 from edgebm.runtime.frames import FrameResult
 from edgebm.runtime.runner import Session
 
@@ -149,6 +151,7 @@ def test_a_forked_child_is_told_to_load_itself(image: Session) -> None:
         with locked_elsewhere(pipeline._pushing, pipeline._queue._lock):
             child = os.fork()
             if child == 0:
+                signal.alarm(30)  # a child that waits for a lock is killed
                 told = 0
                 for use in (
                     lambda: pipeline.push(IMAGES[1]),
@@ -163,6 +166,8 @@ def test_a_forked_child_is_told_to_load_itself(image: Session) -> None:
                     except ForkedUse:
                         told += 1
                 pipeline.close()
+                pipeline._forgotten()
+                _end_all()
                 os._exit(told)
             _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 6
