@@ -1,17 +1,23 @@
-"""A session over a stand-in engine whose calls wait for the test: it negates its input."""
+"""A session over a stand-in engine whose calls wait for the test: it negates its input.
+
+With what tests of frame loops over it have in common.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgebm.runtime.frames import FrameResult
+from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.runner import Session
 from edgebm.spec import EngineConfig, Manifest, Shapes, TensorSpec, Variant
 
-_LONG_S = 60.0
+LONG_S = 60.0
 
 
 class Gate:
@@ -33,11 +39,11 @@ class Gate:
 
     def wait_entered(self) -> None:
         """Wait until one more call has begun."""
-        assert self._entered.acquire(timeout=_LONG_S)
+        assert self._entered.acquire(timeout=LONG_S)
 
     def pass_through(self) -> None:
         self._entered.release()
-        assert self._open.wait(_LONG_S)
+        assert self._open.wait(LONG_S)
         self.before()
 
 
@@ -78,3 +84,32 @@ def gated_session(*shape: int | str, **fields: Any) -> tuple[Session, Gate]:
     outputs = (replace(spec, name="y"),)
     manifest = Manifest("gated", "0", (spec,), outputs, (variant,), **fields)
     return Session(manifest, _Engine(gate, spec), {}), gate  # type: ignore[arg-type]
+
+
+def x(value: float) -> np.ndarray[Any, Any]:
+    """An input of shape [2]."""
+    return np.full(2, value, np.float32)
+
+
+def got(pipeline: Pipeline) -> FrameResult:
+    """The next result."""
+    result = pipeline.get(LONG_S)
+    assert result is not None
+    return result
+
+
+def wait_until(condition: Any) -> None:
+    """Look every 10 ms, for a minute."""
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came about")
+
+
+def push_and_finish(pipeline: Pipeline, gate: Gate, *values: float) -> None:
+    """Each frame's result is there before the next frame is pushed."""
+    for value in values:
+        pipeline.push(x(value))
+        gate.wait_entered()
+        wait_until(lambda: pipeline._queue._running is None)

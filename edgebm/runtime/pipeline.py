@@ -142,12 +142,8 @@ class Pipeline:
 
     def __iter__(self) -> Iterator[FrameResult]:
         """Results as they come, until the pipeline is closed and nothing is left to fetch."""
-        while True:
-            try:
-                result = self.get()
-            except Closed:
-                return
-            if result is not None:
+        with contextlib.suppress(Closed):
+            while (result := self.get()) is not None:
                 yield result
 
     def __aiter__(self) -> AsyncIterator[FrameResult]:

@@ -9,19 +9,12 @@ import time
 import weakref
 from typing import Any
 
-import numpy as np
 import pytest
-from gated_engine import gated_session
+from gated_engine import LONG_S, gated_session, x
 
 from edgebm.errors import Busy, Closed, ResourceError, UsageError
 from edgebm.runtime.frames import FrameCounts, FrameResult
 from edgebm.runtime.pipeline import Pipeline
-
-LONG_S = 60.0
-
-
-def x(value: float) -> np.ndarray[Any, Any]:
-    return np.full(2, value, np.float32)
 
 
 def test_a_callback_gets_every_result_in_order() -> None:
