@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgebm.errors import BackendFailed
 from edgebm.runtime.frames import FrameResult
 from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.runner import Session
@@ -23,11 +24,18 @@ LONG_S = 60.0
 class Gate:
     """Lets calls through while it is open. `before` is called in each call, and may raise."""
 
+    can_cancel = False
+
     def __init__(self) -> None:
         self._open = threading.Event()
         self._open.set()
         self._entered = threading.Semaphore(0)
+        self._stopped = False
         self.before: Any = lambda: None
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
 
     def close(self) -> None:
         """Make calls wait."""
@@ -37,6 +45,11 @@ class Gate:
         """Let them go on."""
         self._open.set()
 
+    def cancel(self) -> None:
+        """Make the call that waits fail, and let later ones through."""
+        self._stopped = True
+        self._open.set()
+
     def wait_entered(self) -> None:
         """Wait until one more call has begun."""
         assert self._entered.acquire(timeout=LONG_S)
@@ -44,6 +57,9 @@ class Gate:
     def pass_through(self) -> None:
         self._entered.release()
         assert self._open.wait(LONG_S)
+        if self._stopped:
+            self._stopped = False
+            raise BackendFailed("stopped")
         self.before()
 
 
@@ -53,6 +69,7 @@ class _Request:
         self.inputs = (np.zeros(shapes[spec.name], spec.dtype),)
         self.outputs = (np.zeros(shapes[spec.name], spec.dtype),)
         self.fixed = self.outputs
+        self.cancel = gate.cancel if gate.can_cancel else None
 
     def infer(self) -> None:
         self._gate.pass_through()

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -17,9 +17,16 @@ from edgebm.runtime.frame_queue import FrameQueue
 from edgebm.runtime.frame_rules import FrameRules, OnResult
 from edgebm.runtime.frames import Frame, FrameResult, Inputs, failure
 
-Run = Callable[[Inputs], Mapping[str, NDArray[Any]]]
 # At the end of the interpreter a frame may finish; a model or callback that hangs is left behind.
 _EXIT_S = 1.5
+
+
+class Run(Protocol):
+    """`Session.run`, or what answers in its place."""
+
+    def __call__(
+        self, inputs: Inputs, /, *, deadline_ms: float | None
+    ) -> Mapping[str, NDArray[Any]]: ...
 
 
 class Worker:
@@ -82,21 +89,24 @@ class Worker:
         return True
 
     def _answer(self, frame: Frame) -> None:
-        limit_ms = self._deadline_ms
-        if frame.error is None and limit_ms is not None and (age_ms := frame.age_ms()) > limit_ms:
+        limit_ms, age_ms = self._deadline_ms, frame.age_ms()
+        if frame.error is None and limit_ms is not None and age_ms >= limit_ms:
             frame.error = DeadlineExceeded(
                 f"not started: the frame was {age_ms:.3f} ms old, {limit_ms} ms were allowed",
                 hint="a faster model, a smaller depth, or frames at a lower rate",
                 details={"deadline_ms": limit_ms, "age_ms": age_ms},
             )
         if frame.error is None and frame.inputs is not None:
+            left_ms = None if limit_ms is None else limit_ms - age_ms
             frame.t_start_ns = time.monotonic_ns()
             try:
-                frame.outputs = self._run(frame.inputs)
+                frame.outputs = self._run(frame.inputs, deadline_ms=left_ms)
             except Exception as error:  # noqa: BLE001 - the result says it, the loop goes on
                 frame.error = failure(error)
         frame.t_end_ns = time.monotonic_ns()
-        frame.late = limit_ms is not None and frame.age_ms() > limit_ms
+        frame.late = limit_ms is not None and (
+            frame.age_ms() > limit_ms or isinstance(frame.error, DeadlineExceeded)
+        )
         self._give_back(frame)
 
     def _call_back(self, on_result: OnResult, result: FrameResult) -> None:

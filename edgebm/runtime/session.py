@@ -22,6 +22,7 @@ from edgebm.runtime.engines import Engine, open_engine
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
 from edgebm.runtime.selftest import self_test, stream_test, tolerance
+from edgebm.runtime.values import Mode, ValueRules
 from edgebm.spec import Variant
 
 __all__ = ["Session", "load", "open_variant"]
@@ -34,6 +35,9 @@ def load(
     target: str | Sequence[str] = "auto",
     threads: int | None = None,
     trust: Sequence[str] | None = None,
+    *,
+    nonfinite: Mode = "error",
+    envelope: Mode = "mark",
 ) -> Session:
     """Verify a bundle, compile the variant for this processor, prove it and return a session.
 
@@ -45,6 +49,10 @@ def load(
         threads: threads for one call; None takes what was measured as best. Never more than this
             process may use.
         trust: public keys that must have signed the bundle.
+        nonfinite: what NaN and infinite inputs do: "error" refuses the call, "mark" answers and
+            says so in `Answer.doubts`, "allow" does not look.
+        envelope: the same for values far outside of what calibration saw: further than half the
+            width of its range.
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a
@@ -55,13 +63,15 @@ def load(
     names = wanted_targets(target)
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be 1 or more, not {threads!r}")
+    rules = ValueRules(nonfinite, envelope)
     bundle = read_bundle(path)
     _check_trust(bundle, trust)
     failures: list[tuple[str, EdgebmError]] = []
     for name in names:
         try:
             variant = choose_variant(bundle.manifest, name)
-            return open_variant(bundle, variant, threads, _request(target, failures))
+            request = _request(target, failures)
+            return open_variant(bundle, variant, threads, request, rules)
         except _FALLBACK as error:  # noqa: PERF203 - a handful of names
             failures.append((name, error))
     if len(failures) == 1:
@@ -77,6 +87,7 @@ def open_variant(
     variant: Variant,
     threads: int | None = None,
     request: dict[str, Any] | None = None,
+    rules: ValueRules = ValueRules(),  # noqa: B008 - frozen
 ) -> Session:
     """Compile one variant of a verified bundle, warm it up and re-run its golden samples.
 
@@ -99,7 +110,7 @@ def open_variant(
                 f"{asked} threads asked for, {config.threads} may be used here"
             )
         report |= request or _request("auto", [])
-        session = Session(manifest, engine, report, bundle.initial)
+        session = Session(manifest, engine, report, bundle.initial, rules)
         session.warm_up(config.static_shapes, _example(bundle))
         errors = self_test(bundle, variant, session.run)
         report["self_test"] |= errors

@@ -235,6 +235,21 @@ def test_a_frame_that_is_too_old_is_not_begun(asleep: list[int]) -> None:
         assert pipeline.counts == FrameCounts(2, 1, 1, 0, 0, 0, 2, 0)
 
 
+def test_a_call_that_can_be_stopped_is_stopped_at_the_deadline_of_its_frame() -> None:
+    session, gate = gated_session(2)
+    gate.can_cancel = True
+    with session.pipeline(deadline_ms=200) as pipeline:
+        gate.close()
+        begun = False
+        while not begun:  # on a busy machine the thread may come too late to begin
+            pipeline.push(x(0))
+            result = got(pipeline)
+            assert isinstance(result.error, DeadlineExceeded)
+            assert (result.late, result.outputs) == (True, None)
+            begun = result.t_start_ns is not None
+    assert gate.is_open
+
+
 def test_sleep_of_the_machine_counts_as_age_and_shows_as_a_gap(asleep: list[int]) -> None:
     """Row 50 of the fault table: after suspend and resume a frame must not look fresh."""
     session, gate = gated_session(2)
