@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgebm.errors import (
@@ -16,13 +17,16 @@ from edgebm.errors import (
     UsageError,
 )
 from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.cache import open_slot
+from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
 from edgebm.runtime.container import SIGNATURE
 from edgebm.runtime.cpu import cpu_name, usable_threads
 from edgebm.runtime.engines import Engine, open_engine
+from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
 from edgebm.runtime.selftest import self_test, stream_test, tolerance
-from edgebm.spec import Variant
+from edgebm.spec import EngineConfig, Variant
 
 __all__ = ["Session", "load", "open_variant"]
 # Another variant may do where these were raised; anything else is about the bundle or the call.
@@ -34,6 +38,7 @@ def load(
     target: str | Sequence[str] = "auto",
     threads: int | None = None,
     trust: Sequence[str] | None = None,
+    cache: Wanted = None,
 ) -> Session:
     """Verify a bundle, compile the variant for this processor, prove it and return a session.
 
@@ -45,6 +50,10 @@ def load(
         threads: threads for one call; None takes what was measured as best. Never more than this
             process may use.
         trust: public keys that must have signed the bundle.
+        cache: folder for compiled models, so that later starts need not compile. None takes the
+            default folder where `edgebm build` has made it or `EDGEBM_CACHE` names it; True makes
+            it; False: none. Without a folder that can be used the model is compiled, and
+            `Session.report` says so.
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a
@@ -55,13 +64,15 @@ def load(
     names = wanted_targets(target)
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be 1 or more, not {threads!r}")
+    rules = wanted_cache(cache)
     bundle = read_bundle(path)
     _check_trust(bundle, trust)
     failures: list[tuple[str, EdgebmError]] = []
     for name in names:
         try:
             variant = choose_variant(bundle.manifest, name)
-            return open_variant(bundle, variant, threads, _request(target, failures))
+            request = _request(target, failures)
+            return open_variant(bundle, variant, threads, request, rules)
         except _FALLBACK as error:  # noqa: PERF203 - a handful of names
             failures.append((name, error))
     if len(failures) == 1:
@@ -77,38 +88,79 @@ def open_variant(
     variant: Variant,
     threads: int | None = None,
     request: dict[str, Any] | None = None,
+    cache: CacheFolder | None = None,
 ) -> Session:
     """Compile one variant of a verified bundle, warm it up and re-run its golden samples.
 
-    `request` is what the report shall say about the choice of this variant.
+    `request` is what the report shall say about the choice of this variant. What is read back
+    from `cache` in place of compiling is warmed up and tested in the same way.
 
     Raises:
         BackendError: the runtime is missing or refuses the artifact.
         SelfTestFailed: it gives other answers here than where the bundle was made.
     """
-    manifest = bundle.manifest
     asked = threads or variant.config.threads
     config = replace(variant.config, threads=min(asked, usable_threads()))
-    engine = open_engine(
-        variant.runtime, bundle.files(variant), config, manifest.inputs, manifest.outputs
-    )
-    try:
-        report = _report(bundle, variant, engine, config.threads)
-        if config.threads < asked:
-            report["warnings"].append(
-                f"{asked} threads asked for, {config.threads} may be used here"
-            )
-        report |= request or _request("auto", [])
-        session = Session(manifest, engine, report, bundle.initial)
-        session.warm_up(config.static_shapes, _example(bundle))
-        errors = self_test(bundle, variant, session.run)
-        report["self_test"] |= errors
-        report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
-        report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
-    except BaseException:
-        engine.close()
-        raise
-    return session
+    request = request or _request("auto", [])
+    with open_slot(cache, bundle.manifest, variant, config) as slot:
+        start = _Start(bundle, variant, config)
+        opened = None
+        if (compiled := slot.take()) is not None:
+            try:
+                opened = start.open(compiled)
+            except (BackendError, SelfTestFailed) as why:
+                slot.reject(why)
+        if opened is None:
+            opened = start.open()
+            slot.keep(opened.engine, opened.open_ms, start.engine)
+    report = opened.report
+    if config.threads < asked:
+        report["warnings"].append(f"{asked} threads asked for, {config.threads} may be used here")
+    report["warnings"] += slot.warnings
+    report["cache"] = {**slot.report, "open_ms": round(opened.open_ms, 1)}
+    report |= request
+    return opened.session
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    session: Session
+    engine: Engine
+    report: dict[str, Any]
+    open_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One variant on its way to a proved session, compiled or read back."""
+
+    bundle: Bundle
+    variant: Variant
+    config: EngineConfig
+
+    def engine(self, compiled: Compiled | None = None) -> Engine:
+        manifest = self.bundle.manifest
+        files = self.bundle.files(self.variant) if compiled is None else {}
+        face = (manifest.inputs, manifest.outputs)
+        return open_engine(self.variant.runtime, files, self.config, *face, compiled)
+
+    def open(self, compiled: Compiled | None = None) -> _Opened:
+        bundle, variant = self.bundle, self.variant
+        begin = time.perf_counter()
+        engine = self.engine(compiled)
+        open_ms = (time.perf_counter() - begin) * 1e3
+        try:
+            report = _report(bundle, variant, engine, self.config.threads)
+            session = Session(bundle.manifest, engine, report, bundle.initial)
+            session.warm_up(self.config.static_shapes, _example(bundle))
+            errors = self_test(bundle, variant, session.run)
+            report["self_test"] |= errors
+            report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
+            report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
+        except BaseException:
+            engine.close()
+            raise
+        return _Opened(session, engine, report, open_ms)
 
 
 def _request(
