@@ -18,8 +18,8 @@ from pathlib import Path
 
 from edgebm.errors import EngineStale, UsageError
 
-SUFFIX = ".compiled"
-_LOCK, _TEMPORARY = "lock-", "tmp-"
+SUFFIX = ".edgebm.compiled"
+_LOCK, _TEMPORARY = "lock-", ".edgebm-tmp-"
 _POLL_S = 0.02
 # What a cache leaves free: a robot with a full disk is worse off than one that starts slowly.
 _SPARE_BYTES = 64 << 20

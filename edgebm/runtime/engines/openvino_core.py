@@ -66,8 +66,9 @@ def cache_facts(config: EngineConfig) -> dict[str, Any]:
 
 def _libraries(package: Path) -> list[list[Any]]:
     """Name, size and time of change: a build that was replaced under the same version shows."""
-    found = [(path, path.stat()) for path in package.rglob("*.so*")]
-    return sorted([str(path.relative_to(package)), s.st_size, s.st_mtime_ns] for path, s in found)
+    folders = [folder for folder in (package, package / "libs") if folder.is_dir()]
+    found = [(path, path.stat()) for folder in folders for path in folder.glob("*.so*")]
+    return sorted([path.name, status.st_size, status.st_mtime_ns] for path, status in found)
 
 
 def _plain(value: Any) -> Any:
