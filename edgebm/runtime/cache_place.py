@@ -19,9 +19,9 @@ class CacheFolder:
 
     `max_bytes` is the most that it may hold; what was not used for the longest time goes first.
     A start waits for `wait_s` seconds while another process compiles the same model, then compiles
-    it itself. A model is kept where it opens at least `least_saved_ms` and a fifth faster than it
-    compiles, measured on this device; a negative number keeps every model. `create` makes the
-    folder where it is missing.
+    it itself. A model is kept where reading it back takes at most two thirds of the time of
+    compiling it and saves `least_saved_ms`, measured on this device; a negative number keeps every
+    model. `create` makes the folder where it is missing.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class CacheFolder:
         saved = compile_ms - reopen_ms
         if self.least_saved_ms < 0:
             return True
-        return saved >= max(self.least_saved_ms, compile_ms / 5)
+        return saved >= max(self.least_saved_ms, compile_ms / 3)
 
 
 Wanted = str | os.PathLike[str] | CacheFolder | bool | None

@@ -94,7 +94,7 @@ def test_anything_else_is_refused(wrong: Any) -> None:
 
 def test_what_pays() -> None:
     rules = CacheFolder(Path("x"), least_saved_ms=50)
-    assert rules.pays(400, 300)
-    assert not rules.pays(400, 330)  # less than a fifth
+    assert rules.pays(400, 250)
+    assert not rules.pays(400, 280)  # less than a third
     assert not rules.pays(100, 60)  # less than 50 ms
     assert CacheFolder(Path("x"), least_saved_ms=-1).pays(1, 100)
