@@ -175,9 +175,19 @@ def test_a_masked_array_hides_values(images: list[Session]) -> None:
     assert "masked array" in refused(images, InputType, masked)
 
 
-def test_a_torch_tensor_gets_its_own_hint(images: list[Session]) -> None:
+def test_tensors_of_the_cpu_are_taken_as_they_are(images: list[Session]) -> None:
     torch = pytest.importorskip("torch")
-    assert "detach().cpu().numpy()" in refused(images, InputType, torch.zeros(1, 3, 4, 5))
+    tensor = torch.from_numpy(IMAGE.copy())
+    for session in images:
+        expected = session.run(IMAGE)["scores"]
+        for given in (tensor, tensor.contiguous(memory_format=torch.channels_last)):
+            np.testing.assert_array_equal(session.run(given)["scores"], expected)
+            np.testing.assert_array_equal(session.run(image=given)["scores"], expected)
+    assert "dtype float64" in refused(images, InputDType, tensor.double())
+    assert "has shape [1, 3, 4]" in refused(images, InputShape, tensor[..., 0])
+    learned = tensor.clone().requires_grad_()
+    assert "detach().cpu().numpy()" in refused(images, InputType, learned)
+    assert "gives no memory of the CPU" in refused(images, InputType, tensor.to("meta"))
 
 
 def test_sizes_outside_the_range_of_a_free_axis(tokens: list[Session]) -> None:

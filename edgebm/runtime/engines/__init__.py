@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
@@ -58,6 +58,14 @@ class Request(Protocol):
 
     @property
     def outputs(self) -> Arrays: ...
+
+    @property
+    def cancel(self) -> Callable[[], None] | None:
+        """Stops `infer` from another thread, which then raises and ends the use of the request.
+
+        None where the runtime cannot.
+        """
+        ...
 
     def infer(self) -> None: ...
 

@@ -18,7 +18,7 @@ import pytest
 
 from edgebm.bundle_writer import write_bundle
 from edgebm.errors import BackendFailed, SelfTestFailed
-from edgebm.runtime import cache, cache_key, session
+from edgebm.runtime import cache, cache_key, start
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.cache_folder import open_folder
 from edgebm.runtime.cache_place import CacheFolder
@@ -257,9 +257,9 @@ def test_no_byte_reaches_the_vendor_before_its_code_is_right(
     good = bytearray(entry.read_bytes())
     good[-40] ^= 1  # in the last blob
     entry.write_bytes(good)
-    opened = session.open_engine
+    opened = start.open_engine
     monkeypatch.setattr(
-        session,
+        start,
         "open_engine",
         lambda *given: pytest.fail("read back") if given[-1] else opened(*given),
     )
@@ -272,15 +272,15 @@ def test_an_entry_that_fails_in_use_is_replaced(
     error: Exception, rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started(rules)
-    real = session._Start.open
+    real = start.Start.open
     failures = [error]
 
-    def fail_once(start: Any, compiled: Any = None) -> Any:
+    def fail_once(self: Any, compiled: Any = None) -> Any:
         if compiled is not None and failures:
             raise failures.pop()
-        return real(start, compiled)
+        return real(self, compiled)
 
-    monkeypatch.setattr(session._Start, "open", fail_once)
+    monkeypatch.setattr(start.Start, "open", fail_once)
     report = started(rules)
     assert report["cache"]["state"] == "stored"
     assert str(error) in report["cache"]["why"]
@@ -294,7 +294,7 @@ def test_nothing_is_stored_of_a_model_that_fails_its_self_test(
     def fail(*_: Any) -> dict[str, float]:
         raise SelfTestFailed("wrong answers")
 
-    monkeypatch.setattr(session, "self_test", fail)
+    monkeypatch.setattr(start, "self_test", fail)
     with pytest.raises(SelfTestFailed):
         started(rules)
     assert entries(rules) == []
@@ -449,3 +449,28 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way(rules: CacheFolder) -
     assert entries(rules) == []
     assert started(rules)["cache"]["state"] == "stored"  # the lock went with its owner
     assert not list(rules.path.glob(".edgebm-tmp-*"))
+
+
+def test_no_descriptor_is_left_open(rules: CacheFolder) -> None:
+    started(rules)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        started(rules)
+        entries(rules)[0].unlink()
+        started(rules)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_ctrl_c_while_storing_leaves_nothing(
+    rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            started(rules)
+    assert entries(rules) == []
+    assert not list(rules.path.glob(".edgebm-tmp-*"))
+    assert started(rules)["cache"]["state"] == "stored"
