@@ -6,42 +6,18 @@ Whatever goes wrong with it, the model is compiled as if there were none, and th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from edgebm.errors import BackendError, BackendFailed, EngineStale, UsageError
 from edgebm.runtime.cache_folder import SUFFIX
 from edgebm.runtime.cache_key import Facts, differing, digest, model_facts, place_facts
 from edgebm.runtime.cache_place import CacheFolder
+from edgebm.runtime.cache_slot import Reopen, Slot
 from edgebm.runtime.cache_store import Draft, Store, open_store, reason
 from edgebm.runtime.engines import Engine, cache_facts
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.spec import EngineConfig, Manifest, Variant
-
-Reopen = Callable[[Compiled], Engine]
-
-
-class Slot:
-    """The place of one compiled model, here one that is not used.
-
-    `report` says what became of it: "hit", "stored", "miss" (compiled, and nothing stored), "off"
-    or "failed", and why. `warnings` are for people.
-    """
-
-    def __init__(self, state: str, why: str) -> None:
-        self.report: dict[str, Any] = {"state": state, "why": why}
-        self.warnings: list[str] = []
-
-    def take(self) -> Compiled | None:
-        """What was stored before, or None: then compile, and `keep` it once it is proved."""
-        return None
-
-    def reject(self, why: BaseException) -> None:
-        """Delete what `take` gave: the vendor refuses it, or it does not pass the self-test."""
-
-    def keep(self, engine: Engine, compile_ms: float, reopen: Reopen) -> None:
-        """Store what a proved engine compiled, if reading it back pays."""
 
 
 class OpenSlot(Slot):
@@ -193,22 +169,19 @@ class OpenSlot(Slot):
                 other = self._store.head(name).header["facts"]
                 return f"it was stored for another {', '.join(differing(other, self._place))}"
         except (OSError, EngineStale) as cause:
-            return f"it is not stored for this place ({reason(cause)})"
-        return "it is not stored yet"
+            return f"nothing was stored for this place ({reason(cause)})"
+        return "nothing was stored before"
 
 
 @contextmanager
-def open_slot(
-    rules: CacheFolder | None, manifest: Manifest, variant: Variant, config: EngineConfig
+def open_cached_slot(
+    rules: CacheFolder, manifest: Manifest, variant: Variant, config: EngineConfig
 ) -> Iterator[Slot]:
-    """The place of a variant in the cache; it takes nothing and keeps nothing where there is none.
+    """The place of a variant in a cache; one that is not used where the cache cannot be.
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
     """
-    if rules is None:
-        yield Slot("off", "no cache is asked for")
-        return
     with ExitStack() as stack:
         try:
             vendor = cache_facts(variant.runtime, config)

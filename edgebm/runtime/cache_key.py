@@ -17,7 +17,7 @@ from edgebm.errors import EngineStale
 from edgebm.runtime.cpu import arch, cpu_identity
 from edgebm.spec import EngineConfig, Manifest, Variant
 
-FORMAT = 1
+FORMAT = 1  # of the files, their headers and their keys
 Facts = Mapping[str, Any]
 # Variables that change what OpenVINO and its kernels compile to.
 _SWITCHES = ("DNNL_", "ONEDNN_", "OPENVINO_", "OV_")

@@ -16,8 +16,8 @@ from edgebm.errors import (
     UsageError,
 )
 from edgebm.runtime.bundle import Bundle, read_bundle
-from edgebm.runtime.cache import open_slot
 from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
+from edgebm.runtime.cache_slot import open_slot
 from edgebm.runtime.container import SIGNATURE
 from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.runner import Session

@@ -453,12 +453,12 @@ def test_a_start_that_was_killed_leaves_nothing_in_the_way(rules: CacheFolder) -
 
 def test_no_descriptor_is_left_open(rules: CacheFolder) -> None:
     started(rules)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         started(rules)
         entries(rules)[0].unlink()
         started(rules)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_ctrl_c_while_storing_leaves_nothing(
