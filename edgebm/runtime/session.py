@@ -116,6 +116,7 @@ def open_variant(
         report["self_test"] |= errors
         report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
         report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
+        session.count_anew()
     except BaseException:
         engine.close()
         raise
