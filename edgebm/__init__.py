@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgebm.errors import EdgebmError
 
 if TYPE_CHECKING:
-    import edgebm.realtime as realtime  # noqa: PLC0414 - a public name
+    import edgebm.realtime as realtime  # noqa: PLR0402 - never from the root
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
     from edgebm.verbs.analyze import analyze

@@ -66,7 +66,7 @@ class Prepared:
         while self._undo:
             try:
                 self._undo.pop()()
-            except OSError as cause:
+            except OSError as cause:  # noqa: PERF203 - a handful
                 refused.append(f"not set back: {cause.strerror or cause}")
         return tuple(refused)
 

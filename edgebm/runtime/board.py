@@ -111,9 +111,10 @@ def throttled_between(before: Board, after: Board) -> list[str]:
     return found
 
 
-def stopped_between(before: Board, after: Board) -> int:
-    """How often a cgroup's CPU quota stopped processes from one look to the other."""
-    return max(0, (after.quota_stops or 0) - (before.quota_stops or 0))
+def stopped_between(before: Board, after: Board) -> list[str]:
+    """A sentence if a cgroup's CPU quota stopped processes from one look to the other."""
+    stops = (after.quota_stops or 0) - (before.quota_stops or 0)
+    return [f"a cgroup's CPU quota stopped its processes {stops} times"] if stops > 0 else []
 
 
 def _zones(root: Path) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -162,7 +163,9 @@ def _throttling(root: Path) -> tuple[tuple[str, ...], dict[str, int]]:
         "over_current": "sys/class/hwmon/hwmon*/oc*_event_cnt",
     }
     for name, pattern in counters.items():
-        counts = [count for path in _matches(root, pattern) if (count := _number(path)) is not None]
+        counts = [
+            count for path in _matches(root, pattern) if (count := _number(path)) is not None
+        ]
         if counts:
             events[name] = sum(counts)
     for path in _matches(root, "sys/devices/platform/soc*/*firmware/get_throttled"):

@@ -183,9 +183,7 @@ class _Events:
         return sum(when_s >= since_s for when_s in self._times_s)
 
 
-def _recorder(
-    numbers: Iterator[int], keep: Callable[[Timed], None]
-) -> Callable[[float], None]:
+def _recorder(numbers: Iterator[int], keep: Callable[[Timed], None]) -> Callable[[float], None]:
     clock = time.perf_counter
 
     def answered(began_s: float) -> None:

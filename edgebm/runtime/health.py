@@ -99,14 +99,15 @@ class Monitor:
         self._root = root
         self._looks: deque[_Look] = deque()
         self._lock = threading.Lock()
-        self._began_s = time.perf_counter()
+        # When the session was called last, or loaded.
+        self._newest_s = time.perf_counter()
 
     def begin(self) -> None:
         """Forget all calls and looks so far."""
         self.calls.clear()
         with self._lock:
             self._looks.clear()
-        self._began_s = time.perf_counter()
+            self._newest_s = time.perf_counter()
 
     def look(
         self,
@@ -135,7 +136,7 @@ class Monitor:
         errors = [fault] if fault else _broken(tally)
         stale = _stale(tally, idle_s, stale_after_s)
         warnings = [*_fallback(report), *_calls(tally), *_frames(before, look)]
-        warnings += _board(before, look)
+        warnings += _board(before.board, board)
         return Health(
             state="ERROR" if errors else "STALE" if stale else "WARN" if warnings else "OK",
             reasons=(*errors, *stale, *warnings),
@@ -152,17 +153,18 @@ class Monitor:
 
     def _compare(self, look: _Look, tally: Tally) -> tuple[_Look, float]:
         """The look a minute ago, or the first there is, and how long nobody has called."""
-        newest_s = self._began_s if tally.end_s is None else tally.end_s
         with self._lock:
             looks = self._looks
+            if tally.end_s is not None:
+                self._newest_s = max(self._newest_s, tally.end_s)
             # Not every call is timed, but all are counted.
             if looks and look.calls > looks[-1].calls:
-                newest_s = max(newest_s, looks[-1].at_s)
+                self._newest_s = max(self._newest_s, looks[-1].at_s)
             if not looks or look.at_s - looks[-1].at_s >= _LOOK_EVERY_S:
                 looks.append(look)
             while len(looks) > 1 and look.at_s - looks[1].at_s >= RECENT_S:
                 looks.popleft()
-            return looks[0], look.at_s - newest_s
+            return looks[0], look.at_s - self._newest_s
 
 
 def _check_time(stale_after_s: object) -> None:
@@ -188,7 +190,7 @@ def _broken(tally: Tally) -> list[str]:
 def _stale(tally: Tally, idle_s: float, limit_s: float | None) -> list[str]:
     if limit_s is None or idle_s <= limit_s:
         return []
-    since = "it was loaded" if tally.end_s is None else "the last call"
+    since = "it was loaded" if tally.total.calls == 0 else "the last call"
     return [f"{idle_s:.3g} s have passed since {since}; {limit_s:g} s are allowed"]
 
 
@@ -218,7 +220,5 @@ def _frames(before: _Look, now: _Look) -> list[str]:
     return [f"{dropped} of {pushed} frames were dropped lately"]
 
 
-def _board(before: _Look, now: _Look) -> list[str]:
-    stops = stopped_between(before.board, now.board)
-    quota = [f"a cgroup's CPU quota stopped its processes {stops} times lately"] if stops else []
-    return [*throttled_between(before.board, now.board), *now.board.hot, *quota]
+def _board(before: Board, now: Board) -> list[str]:
+    return [*throttled_between(before, now), *now.hot, *stopped_between(before, now)]

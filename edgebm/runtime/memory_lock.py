@@ -15,6 +15,7 @@ from edgebm.runtime.files import read_or_empty
 # filled at once: 160 MiB for a session of a tiny model.
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
+_IS_LINUX = sys.platform == "linux"
 _STATUS = Path("/proc/self/status")
 
 
@@ -24,7 +25,7 @@ def lock_all() -> tuple[bool, str]:
     Returns:
         Whether it was locked, and what that means or why not.
     """
-    if sys.platform != "linux":
+    if not _IS_LINUX:
         return False, f"this works on Linux only, not on {sys.platform}"
     limit_bytes = _limit_bytes()
     if limit_bytes is not None:
