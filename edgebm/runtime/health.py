@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -168,10 +167,9 @@ class Monitor:
 
 
 def _check_time(stale_after_s: object) -> None:
-    if stale_after_s is None:
-        return
     number = isinstance(stale_after_s, (int, float)) and not isinstance(stale_after_s, bool)
-    if not number or math.isnan(stale_after_s) or stale_after_s <= 0:  # type: ignore[operator]
+    # A NaN is not above 0, either.
+    if stale_after_s is not None and not (number and stale_after_s > 0):  # type: ignore[operator]
         raise UsageError(
             f"stale_after_s is {stale_after_s!r}, a number of seconds above 0 or None is expected"
         )
