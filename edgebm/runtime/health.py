@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from edgebm.errors import UsageError
 from edgebm.runtime.bench import Timing
 from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
 from edgebm.runtime.calls import RECENT_S, CallLog, Tally
+from edgebm.runtime.frames import FrameCounts
 
 State = Literal["OK", "WARN", "ERROR", "STALE"]
 # Of the calls of the last minute: more that are late, or whose inputs are odd, are a warning.
@@ -22,24 +23,6 @@ SHARE = 0.01
 DROPPED_SHARE = 0.2
 # Looks that are closer together than this are not kept.
 _LOOK_EVERY_S = 1.0
-
-
-class FrameTally(Protocol):
-    """Frames of a loop so far."""
-
-    @property
-    def pushed(self) -> int: ...
-
-    @property
-    def dropped(self) -> int: ...
-
-
-@runtime_checkable
-class FrameLoop(Protocol):
-    """What drops frames and counts them."""
-
-    @property
-    def counts(self) -> FrameTally: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +94,7 @@ class Monitor:
     def look(
         self,
         report: Mapping[str, Any],
-        opened: Iterable[object],
+        frames: Sequence[FrameCounts],
         fault: str,
         stale_after_s: float | None,
     ) -> Health:
@@ -119,7 +102,7 @@ class Monitor:
 
         Args:
             report: what really runs.
-            opened: what the session has opened; frame loops among it are asked for their counts.
+            frames: those of its frame loops.
             fault: why the session is of no use any more, or "".
             stale_after_s: seconds without a call after which it is stale; None is for ever.
 
@@ -128,8 +111,7 @@ class Monitor:
         """
         _check_time(stale_after_s)
         tally, board, now_s = self.calls.tally(), read_board(self._root), time.perf_counter()
-        counts = [each.counts for each in opened if isinstance(each, FrameLoop)]
-        pushed, dropped = sum(c.pushed for c in counts), sum(c.dropped for c in counts)
+        pushed, dropped = sum(c.pushed for c in frames), sum(c.dropped for c in frames)
         look = _Look(now_s, tally.total.calls, pushed, dropped, board)
         before, idle_s = self._compare(look, tally)
         errors = [fault] if fault else _broken(tally)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edgebm.errors import (
 )
 from edgebm.runtime import calls
 from edgebm.runtime.calls import RECENT_CALLS, SKIPPED, CallLog
+from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.session import load
 from edgebm.runtime.values import ValueRules
@@ -41,17 +41,8 @@ class Breaking(EchoRequest):
         super().infer()
 
 
-@dataclass
-class Counts:
-    pushed: int
-    dropped: int
-
-
-class Loop:
-    """A frame loop that was asked for its counts."""
-
-    def __init__(self, pushed: int, dropped: int) -> None:
-        self.counts = Counts(pushed, dropped)
+def frames(pushed: int, dropped: int) -> FrameCounts:
+    return FrameCounts(pushed, pushed - dropped, 0, dropped, 0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ class Clock:
         return self.now_s
 
 
-def look(monitor: Monitor, *loops: object, stale_after_s: float | None = None) -> Health:
+def look(monitor: Monitor, *loops: FrameCounts, stale_after_s: float | None = None) -> Health:
     return monitor.look({}, loops, "", stale_after_s)
 
 
@@ -214,19 +205,26 @@ def test_warnings_end_a_minute_after_their_reason(clock: Clock) -> None:
 
 
 def test_frames_are_dropped_lately_or_long_ago(clock: Clock) -> None:
-    monitor, loop = Monitor(Path("/nowhere")), Loop(100, 20)
-    assert look(monitor, loop, object()).state == "OK"
+    monitor = Monitor(Path("/nowhere"))
+    assert look(monitor, frames(100, 20)).state == "OK"
     clock.now_s += 10
-    loop.counts = Counts(200, 50)
-    health = look(monitor, loop)
+    health = look(monitor, frames(200, 50))
     assert health.reasons == ("30 of 100 frames were dropped lately",)
     assert (health.pushed, health.dropped, health.state) == (200, 50, "WARN")
     clock.now_s += 61
-    loop.counts = Counts(1000, 60)
-    assert look(monitor, loop).state == "OK"
+    assert look(monitor, frames(800, 50), frames(200, 10)).state == "OK"
     clock.now_s += 61
-    # The loop is gone, and a new one is worse.
-    assert look(monitor, Loop(10, 5)).reasons == ("5 of 10 frames were dropped lately",)
+    # The loops are gone, and a new one is worse.
+    assert look(monitor, frames(10, 5)).reasons == ("5 of 10 frames were dropped lately",)
+
+
+def test_frame_loops_are_asked_for_what_they_dropped() -> None:
+    session, _ = echo(SPEC)
+    with session.pipeline(depth=1, drop="newest") as loop:
+        loop.push(X)
+        assert loop.get(10) is not None
+        health = session.health()
+    assert (health.pushed, health.dropped, health.calls) == (1, 0, 1)
 
 
 def test_the_board_is_watched(tmp_path: Path, clock: Clock) -> None:
