@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
@@ -26,18 +25,16 @@ from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
 from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.input_faults import raise_faults
+from edgebm.runtime.lanes import Lane, Lanes
 from edgebm.runtime.pipeline import Pipeline
-from edgebm.runtime.slots import Slot, plain_shapes
+from edgebm.runtime.slots import Slot
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
 from edgebm.runtime.stream import Stream
 from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
-Lane = deque[Slot]
 _Either = TypeVar("_Either", Stream, Pipeline)
-_MAX_SHAPES = 16
-_MAX_IDLE = 32
 # Asking the kernel for the process id in every call would cost a tenth of a small model.
 _LIVE: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -63,18 +60,14 @@ class Session:
         self._face = Face(manifest, notes, rules)
         self._fed = States(manifest, initial or {}, rules) if manifest.states else None
         self._streams: weakref.WeakSet[Stream | Pipeline] = weakref.WeakSet()
-        self._dtypes = self._face.dtypes
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
         self._name = self._face.names[0] if single else ""
-        self._dtype = self._dtypes[0] if single else None
-        self._output_names = tuple(spec.name for spec in manifest.outputs)
+        self._dtype = self._face.dtypes[0] if single else None
         self._engine: Engine | None = engine
         self._forked = False
         self._unusable = False
-        # By the shape of the only input, or by the tuple of all shapes.
-        self._lanes: dict[tuple[Any, ...], Lane] = {}
-        self._kept = 0
+        self._lanes = Lanes(self._face, tuple(spec.name for spec in manifest.outputs))
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._report = report
@@ -120,7 +113,7 @@ class Session:
         array = given.get(self._name) if type(given) is dict and len(given) == 1 else given
         if type(array) is ndarray and array.dtype is self._dtype and out is None:
             try:
-                lane = self._lanes[array.shape]
+                lane = self._lanes.ready[array.shape]
                 slot = lane.pop()
             except (KeyError, IndexError):
                 return self._counted(inputs, out, None, named)
@@ -163,9 +156,9 @@ class Session:
         if self._unusable:
             self._refuse()
         arrays = self._face.pick(inputs, named)
-        lane = self._lane(arrays)
+        lane = self._lanes.find(arrays)
         if lane is None:
-            arrays, lane = self._admit(arrays)
+            arrays, lane = self._lanes.admit(arrays)
         if out is not None:
             check_buffers(out, self.outputs)
         if deadline is not None:
@@ -217,33 +210,11 @@ class Session:
             self._calls.late()
         return answer
 
-    def _lane(self, arrays: Sequence[Any]) -> Lane | None:
-        """Idle requests for these shapes; None if the arrays need a closer look."""
-        shapes = plain_shapes(arrays, self._dtypes)
-        if shapes is None:
-            return None
-        return self._lanes.get(shapes if len(shapes) != 1 else shapes[0])
-
-    def _admit(self, values: Sequence[Any]) -> tuple[Arrays, Lane]:
-        """Check arrays that are not plain or have new shapes; make place for their requests."""
-        arrays = self._face.check(values)
-        shapes = tuple(array.shape for array in arrays)
-        key = shapes if len(shapes) != 1 else shapes[0]
-        with self._lock:
-            lane = self._lanes.get(key)
-            if lane is None:
-                if len(self._lanes) - self._kept >= _MAX_SHAPES:
-                    # The first ones were made while loading: those are the expected shapes.
-                    self._lanes.pop(list(self._lanes)[self._kept], None)
-                lane = self._lanes[key] = deque(maxlen=_MAX_IDLE)
-        return arrays, lane
-
     def _slot(self, arrays: Arrays) -> Slot:
         engine = self._engine
         if engine is None:
             self._refuse()
-        shapes = {name: array.shape for name, array in zip(self._face.names, arrays, strict=True)}
-        return Slot(engine.request(shapes), self._face, self._output_names, self._calls)
+        return self._lanes.slot(engine, arrays, self._calls)
 
     def stream(self) -> Stream:
         """A new stream, which carries the states of the model from step to step.
@@ -323,7 +294,7 @@ class Session:
             self._example = example
             for _ in range(2):
                 self._run(example, None, {})
-        self._kept = len(self._lanes)
+        self._lanes.keep()
 
     def report(self) -> dict[str, Any]:
         """What really runs here: variant, runtime, device, precision, threads, self-test error.
@@ -384,7 +355,7 @@ class Session:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
         self._unusable = True
         engine, self._engine = self._engine, None
-        self._lanes = {}
+        self._lanes.ready = {}
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
@@ -414,7 +385,7 @@ def _zeros(
 def _mark_forked() -> None:
     for session in list(_LIVE):
         session._forked = session._unusable = True  # noqa: SLF001 - one module
-        session._lanes = {}  # noqa: SLF001
+        session._lanes.ready = {}  # noqa: SLF001
         # The locks of the old ones may be held by threads that are not here.
         session._monitor = Monitor()  # noqa: SLF001
         session._calls = session._monitor.calls  # noqa: SLF001

@@ -183,7 +183,7 @@ ENDINGS = {
         "q = s.pipeline(on_result=lambda r: (print('in', flush=True), time.sleep(3600)))\n"
         "q.push(x); time.sleep(0.2)"
     ),
-    "a consumer that waits": "threading.Thread(target=p.get, daemon=True).start()",
+    "a consumer that waits": "threading.Thread(target=list, args=(p,), daemon=True).start()",
     # The vendors' own ends, which hang in a forked child, are left out.
     "a child that was forked": (
         "pid = os.fork()\nif not pid: atexit._run_exitfuncs(); os._exit(0)\n"

@@ -21,7 +21,7 @@ from edgebm.errors import (
     SelfTestFailed,
     UsageError,
 )
-from edgebm.runtime import runner, session
+from edgebm.runtime import lanes, session
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST
 from edgebm.runtime.session import load
@@ -130,7 +130,7 @@ def test_warnings_tell_of_other_versions_and_missed_constraints(tmp_path: Path) 
 
 def test_loading_leaves_every_known_shape_ready() -> None:
     with load(DATA / "tokens.edgebm", target="onnxruntime") as loaded:
-        assert list(loaded._lanes) == [((1, 4), (1, 4))]
+        assert list(loaded._lanes.ready) == [((1, 4), (1, 4))]
 
 
 def test_the_benchmark_runs_on_a_golden_sample_or_on_zeros(tmp_path: Path) -> None:
@@ -172,8 +172,8 @@ def test_a_request_is_reused_and_one_that_raised_is_not() -> None:
     def fail() -> None:
         raise BackendFailed("broken")
 
-    one._lanes[(2,)][0].request.infer = fail
-    one._lanes[(2,)][0].quick = lambda _: fail()
+    one._lanes.ready[(2,)][0].request.infer = fail
+    one._lanes.ready[(2,)][0].quick = lambda _: fail()
     with pytest.raises(BackendFailed):
         one.run(x)
     np.testing.assert_array_equal(one.run(x)["x_out"], -x)
@@ -186,7 +186,7 @@ def test_the_number_of_kept_shapes_is_bounded_and_known_ones_stay() -> None:
     one.warm_up([{"x": (7,)}], None)
     for n in range(1, 200):
         one.run(np.ones(n, np.float32))
-    assert len(one._lanes) <= runner._MAX_SHAPES + 1
+    assert len(one._lanes.ready) <= lanes._MAX_SHAPES + 1
     before = len(engine.requests)
     one.run(np.ones(7, np.float32))
     assert len(engine.requests) == before
