@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -20,6 +21,7 @@ from edgebm.runtime.buffers import check_buffers, fill_buffers
 from edgebm.runtime.checks import MISSING, Arrays, Face, raise_faults
 from edgebm.runtime.deadline import Deadline
 from edgebm.runtime.engines import Engine
+from edgebm.runtime.leaving import close_all
 from edgebm.runtime.slots import Outputs, Slot, plain_shapes
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
@@ -216,7 +218,7 @@ class Session:
         if self._forked:
             raise ForkedUse(
                 "the session was loaded in the parent process",
-                hint="load in the child, or start it with the 'spawn' method",
+                hint="start the child with the 'spawn' method, or load only in the child",
             )
         raise Closed("the session is closed", hint="load the bundle again")
 
@@ -302,4 +304,9 @@ def _mark_forked() -> None:
             stream.end()
 
 
+def _close_all() -> None:
+    close_all([session.close for session in list(_LIVE) if not session._forked])  # noqa: SLF001
+
+
 os.register_at_fork(after_in_child=_mark_forked)
+atexit.register(_close_all)

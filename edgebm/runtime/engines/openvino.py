@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from edgebm.runtime.engines import (
     shape_key,
     vendor_error,
 )
+from edgebm.runtime.engines.openvino_core import the_core
 from edgebm.runtime.engines.openvino_request import OpenVinoRequest, vendor_version
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
@@ -38,9 +38,6 @@ _FLOATS = ("f32", "f16", "bf16")
 # OpenVINO 2026.4 fuses an attention over a free number of keys wrongly for a single query: from 16
 # keys on the answers are off by a hundred times. Without the fusion they are right, and as fast.
 _NO_FUSED_ATTENTION = {"SNIPPETS_MODE": "DISABLE"}
-
-# By process: what a forked child got from its parent is not fit for use.
-_CORES: dict[int, Any] = {}
 
 
 class OpenVinoEngine:
@@ -63,8 +60,8 @@ class OpenVinoEngine:
         self._name = f"openvino {self.version}"
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         self._options = _options(config)
+        core = the_core(self._ov)
         try:
-            core = _core(self._ov)
             model = _read(core, files)
             options = self._options
             if _attends_with_one_row(model, inputs):
@@ -147,17 +144,6 @@ class OpenVinoEngine:
                 f"{self._name}: the artifact has {len(self._free.inputs)} inputs, the manifest "
                 f"{len(self._inputs)}"
             )
-
-
-def _core(ov: Any) -> Any:
-    """The one Core of this process, which is never closed.
-
-    A Core gives its thread a stack for signal handlers and frees it at its end. When two end in
-    the order in which they began, or one ends in another thread, the thread is left with a
-    freed stack, and the next Ctrl-C kills the process.
-    """
-    process = os.getpid()
-    return _CORES.get(process) or _CORES.setdefault(process, ov.Core())
 
 
 def _options(config: EngineConfig) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.errors import ResourceError
 from edgebm.runtime.engines import (
     Arrays,
     Buffers,
@@ -16,7 +17,7 @@ from edgebm.runtime.engines import (
     aligned_zeros,
     vendor_error,
 )
-from edgebm.spec import Shapes, TensorSpec
+from edgebm.spec import Dim, Shapes, TensorSpec
 
 Face = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
 _NATIVE_ARGUMENTS = "inputs: dict, share_outputs: bool, decode_strings: bool"
@@ -31,6 +32,7 @@ class OpenVinoRequest:
     __slots__ = (
         "_after",
         "_before",
+        "_face",
         "_infer",
         "_made",
         "_name",
@@ -46,7 +48,7 @@ class OpenVinoRequest:
     def __init__(
         self, ov: Any, compiled: Any, face: Face, shapes: Shapes, buffers: Buffers
     ) -> None:
-        inputs, outputs = face
+        inputs, outputs = self._face = face
         self._tensor = ov.Tensor
         self._name = f"openvino {vendor_version(ov)}"
         self.compiled = compiled
@@ -105,13 +107,27 @@ class OpenVinoRequest:
         if self.fixed is not None:
             return self.fixed
         return tuple(
-            self._fetch(*spec) if array is None else array
-            for spec, array in zip(self._specs, self._made, strict=True)
+            self._fetch(k) if array is None else array for k, array in enumerate(self._made)
         )
 
-    def _fetch(self, port: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _fetch(self, index: int) -> NDArray[Any]:
+        port, dtype = self._specs[index]
         data: NDArray[Any] = self._request.get_output_tensor(port).data
+        if not data.size:
+            self._check_empty(self._face[1][index], data)
         return data.astype(dtype, copy=False)
+
+    def _check_empty(self, spec: TensorSpec, data: NDArray[Any]) -> None:
+        """OpenVINO hands out an empty output, and no error, where it finds no memory for it."""
+        known: dict[Dim, int] = {}
+        for given, array in zip(self._face[0], self.inputs, strict=True):
+            known.update(zip(given.shape, array.shape, strict=True))
+        due = [d if isinstance(d, int) else known.get(d, 0) for d in spec.shape]
+        if any(size and not got for size, got in zip(due, data.shape, strict=True)):
+            raise ResourceError(
+                f"{self._name} gave {list(data.shape)} for {spec}: there is no memory for it",
+                hint="use smaller inputs, or free memory",
+            )
 
     def layers(self) -> Sequence[Any]:
         """The vendor's times of each layer in the last call."""
