@@ -117,10 +117,7 @@ ROWS: dict[int, Row] = {
         ("the clock of the system jumps", f"times are monotonic; {_PIPELINE}"),
         ("no more threads or open files to be had", ""),
         ("fewer processors than the machine has: affinity, cgroup quotas", ""),
-        ("memory runs out",
-         "what the runtimes report is a `ResourceError`, and an empty answer of OpenVINO too. "
-         "Where sizes are free and the output's is fixed, OpenVINO 2026.4 reports nothing and "
-         "leaves the output as it was"),
+        ("memory runs out while loading or in a call", ""),
         ("a worker process is killed, stopped or crashes", _WORKER, False),
         ("results are not fetched as fast as they are made", _PIPELINE),
     ),

@@ -17,6 +17,7 @@ from edgebm.runtime.engines import (
     aligned_zeros,
     vendor_error,
 )
+from edgebm.runtime.engines.openvino_written import watched
 from edgebm.spec import Dim, Shapes, TensorSpec
 
 Face = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
@@ -40,6 +41,7 @@ class OpenVinoRequest:
         "_request",
         "_specs",
         "_tensor",
+        "_written",
         "compiled",
         "fixed",
         "inputs"
@@ -69,8 +71,12 @@ class OpenVinoRequest:
         ]
         self._made: list[NDArray[Any] | None] = []
         self._after: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._written: list[NDArray[Any]] = []
         for (port, dtype), spec in zip(self._specs, outputs, strict=True):
             self._made.append(self._bind_output(port, dtype, buffers.outputs.get(spec.name)))
+        # Buffers that were given may be inputs at the same time.
+        if not buffers.outputs and any(p.partial_shape.is_dynamic for p in compiled.inputs):
+            self._infer = watched(self._infer, self._written)
         fixed = tuple(array for array in self._made if array is not None)
         self.fixed: Arrays | None = fixed if len(fixed) == len(self._made) else None
 
@@ -90,6 +96,7 @@ class OpenVinoRequest:
         bound = _matching(array, output.element_type.to_dtype())
         if bound is not array:
             self._after.append((array, bound))
+        self._written.append(bound)
         self._request.set_output_tensor(port, self._tensor(bound, shared_memory=True))
         return array
 
