@@ -21,10 +21,12 @@ def watched(infer: Callable[[], Any], outputs: Iterable[NDArray[Any]]) -> Callab
     Raises:
         MemoryError: an output was not written.
     """
-    flat = [array.reshape(-1)[:1] for array in outputs if array.size]
-    places = [first.view(f"u{first.dtype.itemsize}") for first in flat]
-    marks = [[int.from_bytes(bytes([m]) * p.itemsize, "little") for m in _MARKS] for p in places]
-    pairs = [(place, *each) for place, each in zip(places, marks, strict=True)]
+    pairs: list[tuple[NDArray[Any], int, int]] = []
+    for array in outputs:
+        if array.size:
+            size = array.dtype.itemsize
+            mark, other = (int.from_bytes(bytes([m]) * size, "little") for m in _MARKS)
+            pairs.append((array.reshape(-1)[:1].view(f"u{size}"), mark, other))
 
     def call() -> None:
         for place, mark, _ in pairs:
