@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import InputDType, InputPort, InputShape, InputType
+from edgebm.runtime.answer import Answer
 from edgebm.spec import TensorSpec
 
 _USE = "out= takes writable numpy arrays of the outputs' own dtypes and shapes"
@@ -38,7 +39,7 @@ def check_buffers(out: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
 
 def fill_buffers(
     out: Mapping[str, NDArray[Any]], found: Iterable[tuple[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
+) -> Answer:
     """Copy outputs into the caller's buffers, or into new arrays where there is none.
 
     Raises:
@@ -53,7 +54,7 @@ def fill_buffers(
                 hint=_USE,
                 details={"output": name, "expected": list(array.shape)},
             )
-    answer = {}
+    answer = Answer()
     for name, array in pairs:
         if name in out:
             out[name][...] = array

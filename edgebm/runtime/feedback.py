@@ -9,16 +9,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgebm.errors import StateError
+from edgebm.runtime.answer import Answer
 from edgebm.runtime.buffers import fill_buffers
-from edgebm.runtime.checks import first_not_finite
 from edgebm.runtime.engines import Engine, Request
-from edgebm.runtime.finite import Watch
-from edgebm.runtime.slots import Outputs
+from edgebm.runtime.input_faults import first_not_finite
 from edgebm.runtime.states import States
 
 Array = NDArray[Any]
 Shapes = tuple[tuple[int, ...], ...]
-Quick = Callable[[Array], Outputs | None]
+Quick = Callable[[Array], Answer | None]
 _MAX_SHAPES = 16
 KEPT = "the stream stands where it stood before this step; reset() starts it anew"
 
@@ -36,24 +35,23 @@ class Step:
         self.names = tuple(spec.name for spec in states.outputs)
         count = len(self.names) + len(made)
         self.positions = tuple(k for k in range(count) if k not in made)
-        limits = states.face.limits
-        self.watch = Watch((x, limits.get(k)) for k, x in enumerate(self.inputs))
+        self.watch = states.face.watch(self.inputs)
         self.doubtful = self.watch.doubtful
         # The state arrays that the request reads, where they change from step to step.
         self.bound: object = None
 
     def take(self, arrays: Sequence[Array]) -> bool:
-        """Copy the inputs in; whether one may be NaN, infinite or out of range."""
+        """Copy the inputs in; whether a value may be odd or out of range."""
         for own, array in zip(self.inputs, arrays):  # noqa: B905 - equal lengths; this is hot
             own[...] = array
         return self.doubtful()
 
-    def answer(self, outputs: Sequence[Array], out: Mapping[str, Array] | None) -> Outputs:
+    def answer(self, outputs: Sequence[Array], out: Mapping[str, Array] | None) -> Answer:
         """The outputs that are no state, as arrays of the caller's."""
         found = zip(self.names, [outputs[k] for k in self.positions], strict=True)
         if out is not None:
             return fill_buffers(out, found)
-        return {name: array.copy() for name, array in found}
+        return Answer({name: array.copy() for name, array in found})
 
 
 class Feedback(ABC):
@@ -112,7 +110,7 @@ class Feedback(ABC):
             step = self._steps[shapes] = self._step(shapes)
         return step
 
-    def advance(self, step: Step, out: Mapping[str, Array] | None) -> Outputs:
+    def advance(self, step: Step, out: Mapping[str, Array] | None) -> Answer:
         """Run `step` on what it has taken, and keep the new state if it can be kept.
 
         Raises:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 
 import numpy as np
 
+from edgebm.runtime.answer import Answer
 from edgebm.runtime.engines import Buffers, aligned_zeros
 from edgebm.runtime.feedback import Array, Feedback, Quick, Shapes, Step, refuse_not_finite
-from edgebm.runtime.finite import Watch, vdot
-from edgebm.runtime.slots import Outputs
+from edgebm.runtime.values import ValueCheck, Watch
 
 _ALIGNMENT = 64
+_FINITE = ValueCheck(finite=True)
 
 
 class _Block:
@@ -32,8 +32,8 @@ class _Block:
     def watch(self) -> Watch:
         kinds = {array.dtype for array in self.arrays}
         if len(kinds) == 1 and (kind := kinds.pop()).kind == "f":
-            return Watch([(self.raw.view(kind), None)])
-        return Watch((array, None) for array in self.arrays)
+            return Watch([(self.raw.view(kind), _FINITE)])
+        return Watch((x, _FINITE if x.dtype.kind == "f" else None) for x in self.arrays)
 
 
 class FixedFeedback(Feedback):
@@ -81,25 +81,25 @@ class FixedFeedback(Feedback):
 
     def _quick(self, step: Step) -> Quick | None:
         """The step of a small model in as few steps as Python allows; None if it is no such."""
-        fixed, mine, watch = step.request.fixed, step.watch, self._watch
+        fixed, doubtful, unfit = step.request.fixed, step.watch.quick(), self._watch.quick()
         if fixed is None or len(step.inputs) != 1 or len(step.names) != 1:
             return None
-        if len(mine.small) != 1 or len(watch.small) != 1 or watch.large:
+        if doubtful is None or unfit is None:
             return None
         if self.states.state_face.limits or self._before is None:
             return None
-        (bound,), (flat,), (name,), (whole,) = step.inputs, mine.small, step.names, watch.small
+        (bound,), (name,) = step.inputs, step.names
         copy, infer, states = fixed[step.positions[0]].copy, step.request.infer, self.states
         before, after, made = self._before.raw, self._after.raw, self._after.arrays
 
-        def call(array: Array) -> Outputs | None:
+        def call(array: Array) -> Answer | None:
             bound[...] = array
-            if not isfinite(vdot(flat, flat)):
+            if doubtful():
                 return None
             infer()
-            if not isfinite(vdot(whole, whole)):
+            if unfit():
                 refuse_not_finite(states, made)
-            answer = {name: copy()}
+            answer = Answer({name: copy()})
             before[...] = after
             return answer
 

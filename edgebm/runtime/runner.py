@@ -9,26 +9,32 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
 from edgebm.errors import Closed, ForkedUse, StateError
+from edgebm.runtime.answer import Answer, Doubt
 from edgebm.runtime.bench import Timing, endless, time_calls
-from edgebm.runtime.buffers import check_buffers, fill_buffers
-from edgebm.runtime.checks import MISSING, Arrays, Face, raise_faults
-from edgebm.runtime.deadline import Deadline
+from edgebm.runtime.buffers import check_buffers
+from edgebm.runtime.checks import MISSING, Arrays, Face
+from edgebm.runtime.deadline import Deadline, Watchdog
 from edgebm.runtime.engines import Engine
+from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
+from edgebm.runtime.input_faults import raise_faults
 from edgebm.runtime.leaving import close_all
-from edgebm.runtime.slots import Outputs, Slot, plain_shapes
+from edgebm.runtime.pipeline import Pipeline
+from edgebm.runtime.slots import Slot, plain_shapes
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
 from edgebm.runtime.stream import Stream
+from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
 Lane = deque[Slot]
+_Either = TypeVar("_Either", Stream, Pipeline)
 _MAX_SHAPES = 16
 _MAX_IDLE = 32
 # Asking the kernel for the process id in every call would cost a tenth of a small model.
@@ -47,14 +53,15 @@ class Session:
         engine: Engine,
         report: dict[str, Any],
         initial: Mapping[str, NDArray[Any]] | None = None,
+        rules: ValueRules = ValueRules(),  # noqa: B008 - frozen
     ) -> None:
         self.inputs: tuple[TensorSpec, ...] = manifest.inputs
         self.outputs: tuple[TensorSpec, ...] = manifest.outputs
         self.states: tuple[StateSpec, ...] = manifest.states
         notes = {s.input: f"session.stream() feeds {s.input!r} back" for s in manifest.states}
-        self._face = Face(manifest, notes)
-        self._fed = States(manifest, initial or {}) if manifest.states else None
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._face = Face(manifest, notes, rules)
+        self._fed = States(manifest, initial or {}, rules) if manifest.states else None
+        self._streams: weakref.WeakSet[Stream | Pipeline] = weakref.WeakSet()
         self._dtypes = self._face.dtypes
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
@@ -70,6 +77,7 @@ class Session:
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._report = report
+        self._watchdog = Watchdog()
         _LIVE.add(self)
 
     def run(
@@ -80,7 +88,7 @@ class Session:
         out: Mapping[str, NDArray[Any]] | None = None,
         deadline_ms: float | None = None,
         **named: NDArray[Any],
-    ) -> Outputs:
+    ) -> Answer:
         """Answer one call: `run(x)`, `run({"image": x})` or `run(image=x)`.
 
         Args:
@@ -88,15 +96,17 @@ class Session:
             out: arrays to write outputs to, returned in place of new ones. Names that are left
                 out get new arrays. Each must have the shape and dtype of its output.
             deadline_ms: milliseconds after which the answer is worthless. A call without time
-                left is not started; a late answer raises.
+                left is not started, and one that takes longer is stopped; OpenVINO cannot stop
+                a call, so its answer comes, marked as late.
             named: inputs by keyword.
 
         Returns:
-            Outputs by name, in the order of `outputs`. The arrays belong to the caller.
+            Outputs by name, in the order of `outputs`. The arrays belong to the caller. `late`
+            and `doubts` say what is odd about the answer.
 
         Raises:
             InputError: a sub-class says what is wrong with the inputs or with `out`.
-            DeadlineExceeded: no time was left, or the answer came late.
+            DeadlineExceeded: no time was left, or the call was stopped.
             Closed, ForkedUse: the session cannot be used here.
             BackendFailed: the vendor runtime raised.
         """
@@ -118,8 +128,12 @@ class Session:
         return self._run(inputs, out, named)
 
     def _run(
-        self, inputs: Any, out: Mapping[str, NDArray[Any]] | None, named: Mapping[str, Any]
-    ) -> Outputs:
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        named: Mapping[str, Any],
+        deadline: Deadline | None = None,
+    ) -> Answer:
         if self._unusable:
             self._refuse()
         arrays = self._face.pick(inputs, named)
@@ -128,25 +142,38 @@ class Session:
             arrays, lane = self._admit(arrays)
         if out is not None:
             check_buffers(out, self.outputs)
-        return self._answer(lane, arrays, out)
+        if deadline is not None:
+            deadline.check()
+        return self._answer(lane, arrays, out, deadline)
 
     def _answer(
-        self, lane: Lane, arrays: Arrays, out: Mapping[str, NDArray[Any]] | None
-    ) -> Outputs:
+        self,
+        lane: Lane,
+        arrays: Arrays,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline: Deadline | None,
+    ) -> Answer:
         try:
             slot = lane.pop()
         except IndexError:
             slot = self._slot(arrays)
-        if slot.take(arrays) and (faults := self._face.value_faults(slot.inputs)):
-            lane.append(slot)
-            raise_faults(faults)
+        doubts: tuple[Doubt, ...] = ()
+        if slot.take(arrays):
+            faults, doubts = self._face.examine(slot.inputs)
+            if faults:
+                lane.append(slot)
+                raise_faults(faults)
         # A request that raised is not used again.
-        if out is None:
-            answer = slot.answer()
-        else:
+        reusable = True
+        if deadline is None:
             slot.request.infer()
-            answer = fill_buffers(out, zip(slot.names, slot.request.outputs, strict=True))
-        lane.append(slot)
+        else:
+            reusable = deadline.infer(slot.request, self._watchdog)
+        answer = slot.answer(out)
+        if reusable:
+            lane.append(slot)
+        if doubts:
+            answer.doubts = doubts
         return answer
 
     def _run_timed(
@@ -155,10 +182,11 @@ class Session:
         out: Mapping[str, NDArray[Any]] | None,
         deadline_ms: Any,
         named: Mapping[str, Any],
-    ) -> Outputs:
+    ) -> Answer:
         deadline = Deadline(deadline_ms)
-        answer = self._run(inputs, out, named)
-        deadline.check()
+        answer = self._run(inputs, out, named, deadline)
+        if deadline.is_over:
+            answer.late = True
         return answer
 
     def _lane(self, arrays: Sequence[Any]) -> Lane | None:
@@ -206,13 +234,45 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        stream = Stream(self._fed, engine, model, self._refuse)
+        return self._watch(Stream(self._fed, engine, model, self._refuse))
+
+    def _watch(self, opened: _Either) -> _Either:
         with self._lock:
-            self._streams.add(stream)
+            self._streams.add(opened)
         if self._unusable:
-            stream.end()
+            opened.end()
             self._refuse()
-        return stream
+        return opened
+
+    def pipeline(
+        self,
+        depth: int = 2,
+        drop: Drop = "oldest",
+        *,
+        deadline_ms: float | None = None,
+        on_result: OnResult | None = None,
+    ) -> Pipeline:
+        """A frame loop: frames go in at the rate of a camera and are answered by a thread.
+
+        Args:
+            depth: how many frames, and how many results, may wait.
+            drop: what happens when more come. "oldest": only the `depth` newest frames are kept,
+                with the one being computed and the newest result. "newest": new frames are
+                dropped. "block": `push` waits.
+            deadline_ms: age in milliseconds, from `push` on, after which an answer is worthless.
+                A frame that is older when its turn comes is not begun and fails; one that gets
+                older meanwhile is stopped or marked as late, as in `run`.
+            on_result: called with each `FrameResult` on the pipeline's thread.
+
+        Raises:
+            UsageError: an argument is wrong.
+            ResourceError: no thread could be started.
+            Closed, ForkedUse: the session cannot be used here.
+        """
+        if self._unusable:
+            self._refuse()
+        rules = FrameRules(depth, drop, deadline_ms, on_result)
+        return self._watch(Pipeline(self._face, self.run, self._refuse, rules))
 
     def _refuse(self) -> NoReturn:
         if self._forked:
@@ -275,6 +335,7 @@ class Session:
             streams = list(self._streams)
         for stream in streams:
             stream.end()
+        self._watchdog.close()
         if engine is not None:
             engine.close()
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import isfinite
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
+from edgebm.runtime.answer import Answer
+from edgebm.runtime.buffers import fill_buffers
 from edgebm.runtime.checks import Face
 from edgebm.runtime.engines import Request
-from edgebm.runtime.finite import Watch, vdot
-
-Outputs = dict[str, NDArray[Any]]
+from edgebm.spec import TensorSpec
 
 
 def plain_shapes(
@@ -31,6 +30,13 @@ def plain_shapes(
     return tuple(shapes)
 
 
+def fixed_shapes(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...] | None:
+    """The shapes of inputs where none has a free axis."""
+    shapes = tuple(tuple(d for d in spec.shape if isinstance(d, int)) for spec in specs)
+    fixed = all(len(k) == len(spec.shape) for k, spec in zip(shapes, specs, strict=True))
+    return shapes if fixed else None
+
+
 class Slot:
     """A vendor request with everything a call needs looked up beforehand.
 
@@ -44,42 +50,46 @@ class Slot:
         self.request = request
         self.inputs = request.inputs
         self.names = outputs
-        self.watch = Watch((x, face.limits.get(k)) for k, x in enumerate(request.inputs))
+        self.watch = face.watch(request.inputs)
         self.doubtful = self.watch.doubtful
         self.quick = _quick(self) or self._general
 
     def take(self, arrays: Sequence[NDArray[Any]]) -> bool:
-        """Copy the inputs in; whether one may be NaN, infinite or out of range."""
+        """Copy the inputs in; whether a value may be odd or out of range."""
         for bound, array in zip(self.inputs, arrays):  # noqa: B905 - equal lengths; this is hot
             bound[...] = array
         return self.doubtful()
 
-    def answer(self) -> Outputs:
-        """Run on what `take` copied in; the arrays belong to the caller."""
-        self.request.infer()
+    def answer(self, out: Mapping[str, NDArray[Any]] | None) -> Answer:
+        """What the last call made, in arrays of the caller's."""
         found = zip(self.names, self.request.outputs)  # noqa: B905 - equal lengths; this is hot
-        return {name: array.copy() for name, array in found}
+        if out is not None:
+            return fill_buffers(out, found)
+        return Answer({name: array.copy() for name, array in found})
 
-    def _general(self, array: NDArray[Any]) -> Outputs | None:
-        return None if self.take((array,)) else self.answer()
+    def _general(self, array: NDArray[Any]) -> Answer | None:
+        if self.take((array,)):
+            return None
+        self.request.infer()
+        return self.answer(None)
 
 
-def _quick(slot: Slot) -> Callable[[NDArray[Any]], Outputs | None] | None:
+def _quick(slot: Slot) -> Callable[[NDArray[Any]], Answer | None] | None:
     """The call of a small model in as few steps as Python allows; None if this is no such model.
 
     Around a model that takes ten microseconds, each look-up and each loop over one element shows.
     """
-    fixed, small = slot.request.fixed, slot.watch.small
-    if len(slot.inputs) != 1 or len(small) != 1 or fixed is None or len(fixed) != 1:
+    fixed, doubtful = slot.request.fixed, slot.watch.quick()
+    if len(slot.inputs) != 1 or doubtful is None or fixed is None or len(fixed) != 1:
         return None
-    (bound,), (name,), (output,), (flat,) = slot.inputs, slot.names, fixed, small
+    (bound,), (name,), (output,) = slot.inputs, slot.names, fixed
     infer, copy = slot.request.infer, output.copy
 
-    def call(array: NDArray[Any]) -> Outputs | None:
+    def call(array: NDArray[Any]) -> Answer | None:
         bound[...] = array
-        if not isfinite(vdot(flat, flat)):
+        if doubtful():
             return None
         infer()
-        return {name: copy()}
+        return Answer({name: copy()})
 
     return call

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgebm.errors import BundleFormat, InputShape
 from edgebm.runtime.checks import Face
+from edgebm.runtime.values import ValueRules
 from edgebm.spec import Dim, Manifest, StateSpec, TensorSpec
 
 Array = NDArray[Any]
@@ -42,7 +43,9 @@ class States:
     `state_face` for states.
     """
 
-    def __init__(self, manifest: Manifest, initial: Mapping[str, Array]) -> None:
+    def __init__(
+        self, manifest: Manifest, initial: Mapping[str, Array], rules: ValueRules
+    ) -> None:
         names = [spec.name for spec in manifest.inputs]
         outputs = [spec.name for spec in manifest.outputs]
         fed = {state.input: state for state in manifest.states}
@@ -63,8 +66,11 @@ class States:
         self.shared, self.growing = _axes(manifest)
         self._stored = self._stored_sizes()
         notes = {name: f"{name!r} is a state, which the stream itself holds" for name in fed}
-        self.face = Face(_only(manifest, self.inputs), notes, stepping=True)
-        self.state_face = Face(_only(manifest, tuple(state.spec for state in self.states)))
+        self.face = Face(_only(manifest, self.inputs), notes, rules, stepping=True)
+        # A state that is not finite poisons every step behind it, whatever the rules.
+        own = ValueRules(nonfinite="error", envelope="allow")
+        kept = _only(manifest, tuple(state.spec for state in self.states))
+        self.state_face = Face(kept, rules=own)
 
     def first_sizes(self, liked: Mapping[str, int]) -> dict[str, int]:
         """A size for each shared axis before a step settles it: the stored, liked or smallest."""

@@ -10,17 +10,17 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendError, Busy, Closed, StateError
+from edgebm.runtime.answer import Answer, Doubt
 from edgebm.runtime.buffers import check_buffers
-from edgebm.runtime.checks import MISSING, first_not_finite, raise_faults
+from edgebm.runtime.checks import MISSING
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.feedback import Feedback
 from edgebm.runtime.feedback_fixed import FixedFeedback
 from edgebm.runtime.feedback_growing import GrowingFeedback
-from edgebm.runtime.slots import Outputs, plain_shapes
+from edgebm.runtime.input_faults import first_not_finite, raise_faults
+from edgebm.runtime.slots import fixed_shapes, plain_shapes
 from edgebm.runtime.snapshot import pack, unpack
 from edgebm.runtime.states import States
-
-Shapes = tuple[tuple[int, ...], ...]
 
 
 class Stream:
@@ -46,7 +46,8 @@ class Stream:
         self._dtype = self._face.dtypes[0] if single else None
         kind = GrowingFeedback if states.growing else FixedFeedback
         feedback: Feedback = kind(states, engine)
-        if shapes := _known_shapes(states):
+        # Where no size is free, the request is made now.
+        if shapes := fixed_shapes(self.inputs):
             feedback.step_for(shapes)
         # Whoever takes the only element out owns the stream; `close` puts another list here.
         self._idle = [feedback]
@@ -58,7 +59,7 @@ class Stream:
         *,
         out: Mapping[str, NDArray[Any]] | None = None,
         **named: NDArray[Any],
-    ) -> Outputs:
+    ) -> Answer:
         """Answer one frame: `step(x)`, `step({"x": x})` or `step(x=x)`.
 
         The first step settles the size of a free axis that states share with inputs, such as the
@@ -106,7 +107,7 @@ class Stream:
         inputs: Any,
         out: Mapping[str, NDArray[Any]] | None,
         named: Mapping[str, Any],
-    ) -> Outputs:
+    ) -> Answer:
         face = self._face
         arrays = face.pick(inputs, named)
         shapes = plain_shapes(arrays, face.dtypes)
@@ -116,9 +117,14 @@ class Stream:
         if out is not None:
             check_buffers(out, self.outputs)
         step = feedback.step_for(shapes)
-        if step.take(arrays) and (faults := face.value_faults(step.inputs)):
+        doubts: tuple[Doubt, ...] = ()
+        if step.take(arrays):
+            faults, doubts = face.examine(step.inputs)
             raise_faults(faults)
-        return feedback.advance(step, out)
+        answer = feedback.advance(step, out)
+        if doubts:
+            answer.doubts = doubts
+        return answer
 
     @property
     def states(self) -> dict[str, NDArray[Any]]:
@@ -222,10 +228,3 @@ class _Owned:
         trace: TracebackType | None,
     ) -> None:
         self._idle.append(self._feedback)
-
-
-def _known_shapes(states: States) -> Shapes | None:
-    """The shapes of all inputs that are no state where none is free: their request is made now."""
-    shapes = tuple(tuple(d for d in s.shape if isinstance(d, int)) for s in states.inputs)
-    fixed = all(len(k) == len(s.shape) for k, s in zip(shapes, states.inputs, strict=True))
-    return shapes if fixed else None

@@ -210,7 +210,7 @@ def test_a_sequence_in_the_place_of_a_step(
     assert caught.value.hint == hint
 
 
-@pytest.mark.row(35, partly=True)
+@pytest.mark.row(35)
 def test_a_bad_frame_in_mid_stream_changes_nothing(lstm: Session) -> None:
     bad = FRAMES[1].copy()
     bad[0, 0, 2] = np.nan
@@ -234,7 +234,7 @@ def test_a_bad_frame_in_mid_stream_changes_nothing(lstm: Session) -> None:
         assert "'h' is a state" in caught.value.hint
 
 
-@pytest.mark.row(35, partly=True)
+@pytest.mark.row(35)
 def test_a_state_that_is_not_finite_is_not_kept(echo: Session) -> None:
     huge = np.full((1, 4), 3e38, np.float32)
     one = np.ones((1, 4), np.float32)

@@ -20,6 +20,7 @@ from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import DIGEST_BYTES, MANIFEST, pack
 from edgebm.runtime.states import States
 from edgebm.runtime.strict_json import parse_json
+from edgebm.runtime.values import ValueRules
 
 # Free axes, states, stored initial states and index limits are among them.
 SOURCES = tuple(DATA / f"{name}.edgebm" for name in ("echo", "tokens", "chunks", "dtypes"))
@@ -79,7 +80,7 @@ def verdict(path: Path, data: bytes) -> str:
             bundle.golden(index)
         for variant in bundle.manifest.variants:
             bundle.files(variant)
-        States(bundle.manifest, bundle.initial)
+        States(bundle.manifest, bundle.initial, ValueRules())
     except BundleError as error:
         return error.code
     parts = {name: bytes(member) for name, member in bundle.members.items()}

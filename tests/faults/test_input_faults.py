@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fault_bundles import DATA, INSTALLED
+from fault_bundles import DATA, INSTALLED, at, with_manifest
 
 import edgebm
 from edgebm.errors import (
@@ -124,7 +125,7 @@ def test_arrays_of_any_strides_are_taken(images: list[Session]) -> None:
             np.testing.assert_array_equal(session.run(same)["scores"], expected)
 
 
-@pytest.mark.row(35, partly=True)
+@pytest.mark.row(35)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite(images: list[Session], bad: float) -> None:
     wrong = IMAGE.copy()
@@ -132,6 +133,33 @@ def test_a_value_that_is_not_finite(images: list[Session], bad: float) -> None:
     text = refused(images, InputNonFinite, wrong)
     assert "'image' has 2 of 60 values that are NaN or infinite, the first at [0, 1, 2, 3]" in text
     assert "60 of 60" in refused(images, InputNonFinite, np.full_like(IMAGE, bad))
+
+
+@pytest.mark.row(35, 36)
+@pytest.mark.parametrize(
+    ("bad", "kind"), [(np.nan, "nonfinite"), (np.inf, "nonfinite"), (255.0, "envelope")]
+)
+def test_an_odd_value_is_marked_or_let_through_where_that_is_asked_for(
+    tmp_path: Path, bad: float, kind: str
+) -> None:
+    path = tmp_path / "b.edgebm"
+    path.write_bytes(with_manifest(at("ranges", value={"image": [-4.0, 4.0]})))
+    odd = IMAGE.copy()
+    odd[0, 1, 2, 3] = bad
+    told = set()
+    for runtime in INSTALLED:
+        with edgebm.load(path, target=runtime, nonfinite="mark") as session:
+            assert session.run(IMAGE).doubts == ()
+            told.add(session.run(odd).doubts)
+        with edgebm.load(path, target=runtime, nonfinite="allow", envelope="allow") as session:
+            assert session.run(odd).doubts == ()
+        with (
+            edgebm.load(path, target=runtime, envelope="error") as session,
+            pytest.raises(InputNonFinite if kind == "nonfinite" else InputRange),
+        ):
+            session.run(odd)
+    assert len(told) == 1
+    assert [doubt.kind for doubt in told.pop()] == [kind]
 
 
 def test_huge_finite_values_are_no_fault(images: list[Session]) -> None:
@@ -166,7 +194,7 @@ def test_names_given_twice_or_not_at_all(images: list[Session], tokens: list[Ses
     assert "2 inputs, ndarray was given" in refused(tokens, InputPort, np.zeros((1, 4), np.int64))
 
 
-@pytest.mark.row(39, partly=True)
+@pytest.mark.row(39)
 @pytest.mark.parametrize(
     "value", [None, [1.0], "image", 3.0, np.float32(1), object(), memoryview(b"1"), b"1"]
 )
@@ -175,16 +203,26 @@ def test_no_array(images: list[Session], value: Any) -> None:
     assert "a numpy array is expected" in refused(images, InputType, value)
 
 
-@pytest.mark.row(39, partly=True)
+@pytest.mark.row(39)
 def test_a_masked_array_hides_values(images: list[Session]) -> None:
     masked = np.ma.masked_less(IMAGE, 0)
     assert "masked array" in refused(images, InputType, masked)
 
 
-@pytest.mark.row(39, partly=True)
-def test_a_torch_tensor_gets_its_own_hint(images: list[Session]) -> None:
+@pytest.mark.row(39)
+def test_tensors_of_the_cpu_are_taken_as_they_are(images: list[Session]) -> None:
     torch = pytest.importorskip("torch")
-    assert "detach().cpu().numpy()" in refused(images, InputType, torch.zeros(1, 3, 4, 5))
+    tensor = torch.from_numpy(IMAGE.copy())
+    for session in images:
+        expected = session.run(IMAGE)["scores"]
+        for given in (tensor, tensor.contiguous(memory_format=torch.channels_last)):
+            np.testing.assert_array_equal(session.run(given)["scores"], expected)
+            np.testing.assert_array_equal(session.run(image=given)["scores"], expected)
+    assert "dtype float64" in refused(images, InputDType, tensor.double())
+    assert "has shape [1, 3, 4]" in refused(images, InputShape, tensor[..., 0])
+    learned = tensor.clone().requires_grad_()
+    assert "detach().cpu().numpy()" in refused(images, InputType, learned)
+    assert "gives no memory of the CPU" in refused(images, InputType, tensor.to("meta"))
 
 
 @pytest.mark.row(43)
@@ -235,7 +273,7 @@ def test_outputs_belong_to_the_caller(images: list[Session], tokens: list[Sessio
         assert first.shape == (2, 4)
 
 
-@pytest.mark.row(40, partly=True)
+@pytest.mark.row(40)
 def test_inputs_are_not_kept(images: list[Session]) -> None:
     for session in images:
         x = IMAGE.copy()

@@ -127,7 +127,7 @@ threading.Thread(target=work).start()
     assert python(code, runtime) == "finished\n"
 
 
-@pytest.mark.row(50, partly=True)
+@pytest.mark.row(50)
 def test_the_device_half_never_asks_for_the_time_of_day() -> None:
     wall = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
     for path in RUNTIME.rglob("*.py"):
@@ -136,7 +136,7 @@ def test_the_device_half_never_asks_for_the_time_of_day() -> None:
                 assert (node.value.id, node.attr) not in wall, f"{path}:{node.lineno}"
 
 
-@pytest.mark.row(37, partly=True)
+@pytest.mark.row(37)
 @pytest.mark.parametrize("value", [0, 1, -3.5])
 def test_a_constant_image_is_answered(runtime: str, value: float) -> None:
     with edgebm.load(SOURCE, target=runtime) as session:

@@ -121,7 +121,7 @@ for _ in range(2):
     assert done.stdout == f"{shapes}\nresource_error\nresource_error\n"
 
 
-@pytest.mark.row(53, partly=True)
+@pytest.mark.row(53)
 def test_a_bundle_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader.os, "fdopen", _no_memory)
     with pytest.raises(ResourceError, match="not enough memory"):
@@ -132,7 +132,7 @@ def _no_memory(*args: object, **how: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.row(28, partly=True)
+@pytest.mark.row(28)
 @pytest.mark.parametrize("name", ["with space", "ünïcødé", "n" * 255, "a;b$(c)"])
 def test_odd_paths(tmp_path: Path, name: str, good: bytes) -> None:
     path = tmp_path / name

@@ -87,7 +87,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         check_destination(tmp_path / "m.edgebm")
 
 
-@pytest.mark.row(26, partly=True)
+@pytest.mark.row(26)
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_is_left_when_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException

@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
+from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.external import has_external_data
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
@@ -65,6 +66,14 @@ class Request(Protocol):
     @property
     def outputs(self) -> Arrays: ...
 
+    @property
+    def cancel(self) -> Callable[[], None] | None:
+        """Stops `infer` from another thread, which then raises and ends the use of the request.
+
+        None where the runtime cannot.
+        """
+        ...
+
     def infer(self) -> None: ...
 
     def bind(self, index: int, array: NDArray[Any]) -> None:
@@ -109,6 +118,14 @@ class Engine(Protocol):
         """
         ...
 
+    def export(self) -> Compiled | None:
+        """What a later start can open in place of the artifact; None where there is no such form.
+
+        Raises:
+            BackendFailed: the vendor cannot write it.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
@@ -118,8 +135,9 @@ def open_engine(
     config: EngineConfig,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    compiled: Compiled | None = None,
 ) -> Engine:
-    """Compile an artifact.
+    """Compile an artifact, or read back what `Engine.export` of the same one gave.
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
@@ -136,7 +154,7 @@ def open_engine(
     if runtime == "openvino":
         from edgebm.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(files, config, inputs, outputs)
+        return OpenVinoEngine(files, config, inputs, outputs, compiled)
     if runtime == "onnxruntime":
         from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -145,6 +163,20 @@ def open_engine(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
     )
+
+
+def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
+    """What `Engine.export` depends on beside artifact and processor; None if it gives nothing.
+
+    Raises:
+        BackendUnavailable: the vendor package is missing or does not load.
+        BackendFailed: it does not say what it is.
+    """
+    if runtime != "openvino":
+        return None
+    from edgebm.runtime.engines import openvino_core
+
+    return openvino_core.cache_facts(config)
 
 
 def import_vendor(package: str) -> ModuleType:

@@ -94,6 +94,9 @@ class OnnxRuntimeEngine:
                 times.setdefault(event["name"].removesuffix(_TIMED), []).append(event["dur"])
         return {label: statistics.median(each) for label, each in times.items()}
 
+    def export(self) -> None:
+        """None: nothing of what ONNX Runtime makes of an artifact is kept."""
+
     def close(self) -> None:
         self._free = None
         self._static = {}
@@ -149,7 +152,8 @@ class OnnxRuntimeEngine:
 
 class _Request:
     __slots__ = (
-        "_binding", "_free", "_made", "_name", "_ports", "_run", "fixed", "inputs", "session"
+        "_binding", "_free", "_made", "_name", "_options", "_ports", "_run", "fixed", "inputs",
+        "session",
     )  # fmt: skip
 
     def __init__(
@@ -172,7 +176,8 @@ class _Request:
         self._free: list[tuple[int, str]] = []
         for index, spec in enumerate(engine._outputs):  # noqa: SLF001
             self._bind_output(index, spec, known[spec.name], buffers.outputs.get(spec.name))
-        self._run = _bare_run(session, self._binding)
+        self._options = engine._ort.RunOptions()  # noqa: SLF001
+        self._run = _bare_run(session, self._binding, self._options)
         self.fixed: Arrays | None = None if self._free else tuple(self._made)
 
     def _bind_input(self, index: int, array: NDArray[Any]) -> None:
@@ -211,6 +216,9 @@ class _Request:
             raise vendor_error(self._name, f"binding {self._ports[index]}", cause) from cause
         self.inputs = (*self.inputs[:index], array, *self.inputs[index + 1 :])
 
+    def cancel(self) -> None:
+        self._options.terminate = True
+
     def infer(self) -> None:
         try:
             # An output that ONNX Runtime allocated stays bound and must not be written again: its
@@ -222,13 +230,13 @@ class _Request:
             raise vendor_error(self._name, "running", cause) from cause
 
 
-def _bare_run(session: Any, binding: Any) -> Callable[[], Any]:
+def _bare_run(session: Any, binding: Any, options: Any) -> Callable[[], Any]:
     """`session.run_with_iobinding` below its checks for GPUs, which cost a microsecond."""
     native = getattr(getattr(session, "_sess", None), "run_with_iobinding", None)
     bound = getattr(binding, "_iobinding", None)
     if native is None or bound is None:
-        return partial(session.run_with_iobinding, binding)
-    return partial(native, bound, None)
+        return partial(session.run_with_iobinding, binding, options)
+    return partial(native, bound, options)
 
 
 def _axis_sizes(shapes: Shapes, inputs: Sequence[TensorSpec]) -> dict[str, int]:

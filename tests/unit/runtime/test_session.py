@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from echo_engine import echo
 
 from edgebm.bundle_writer import write_bundle
 from edgebm.errors import (
@@ -23,9 +24,8 @@ from edgebm.errors import (
 from edgebm.runtime import runner, session
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST
-from edgebm.runtime.runner import Session
 from edgebm.runtime.session import load
-from edgebm.spec import EngineConfig, Manifest, Shapes, TensorSpec, Variant
+from edgebm.spec import TensorSpec, Variant
 
 DATA = Path(__file__).parents[2] / "device" / "data"
 IMAGE = DATA / "image.edgebm"
@@ -41,48 +41,6 @@ def changed(path: Path, tmp_path: Path, *variants: Variant, **fields: Any) -> Pa
 
 def variants(path: Path = IMAGE) -> tuple[Variant, ...]:
     return read_bundle(path).manifest.variants
-
-
-class EchoRequest:
-    """Negates every input; counts its calls."""
-
-    def __init__(self, shapes: Shapes, specs: tuple[TensorSpec, ...]) -> None:
-        self.inputs = tuple(np.zeros(shapes[s.name], s.dtype) for s in specs)
-        self.outputs = tuple(np.zeros(shapes[s.name], s.dtype) for s in specs)
-        self.fixed = self.outputs
-        self.calls = 0
-
-    def infer(self) -> None:
-        self.calls += 1
-        for x, y in zip(self.inputs, self.outputs, strict=True):
-            np.negative(x, out=y)
-
-
-class EchoEngine:
-    """An engine for tests of the session alone."""
-
-    runtime, version = "echo", "1"
-
-    def __init__(self, *specs: TensorSpec) -> None:
-        self.specs = specs
-        self.requests: list[EchoRequest] = []
-
-    def request(self, shapes: Shapes) -> EchoRequest:
-        self.requests.append(EchoRequest(shapes, self.specs))
-        return self.requests[-1]
-
-    def executed(self) -> dict[str, int]:
-        return {}
-
-    def close(self) -> None: ...
-
-
-def echo(*specs: TensorSpec, **fields: Any) -> tuple[Session, EchoEngine]:
-    outputs = tuple(replace(spec, name=f"{spec.name}_out") for spec in specs)
-    engine = EchoEngine(*specs)
-    variant = Variant("t", "echo", "f32", {}, EngineConfig(), "1")
-    manifest = Manifest("echo", "0", specs, outputs, (variant,), **fields)
-    return Session(manifest, engine, {}), engine
 
 
 @pytest.mark.row(62)
@@ -241,7 +199,7 @@ def test_the_number_of_kept_shapes_is_bounded_and_known_ones_stay() -> None:
     assert len(engine.requests) == before
 
 
-@pytest.mark.row(35, partly=True)
+@pytest.mark.row(35)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("size", [1, 4096, 4097, 20_000])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
