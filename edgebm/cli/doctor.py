@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ import numpy as np
 
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, table
+from edgebm.runtime.board import read_board
 from edgebm.runtime.cpu import arch, cgroup_cpus, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.engines import RUNTIMES
 
@@ -37,7 +37,6 @@ except EdgebmError as error:
     found = {"why": str(error), "hint": error.hint}
 print("\\n" + json.dumps(found))
 """
-_GOVERNORS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     else:
         rows = [(p.runtime, p.version if p.loads else p.why, p.hint) for p in probes]
         shown = {name: _shown(value) for name, value in machine.items()}
+        shown["throttled"] = "yes" if machine["throttled"] else "no"
         click.echo(facts(shown) + "\n\n" + table(("runtime", "version", "what to do"), rows))
         for note in notes:
             click.echo(f"note: {note}", err=True)
@@ -101,13 +101,19 @@ def probe(runtime: str, code: str = _PROBE) -> Probe:
 
 def describe_machine() -> dict[str, Any]:
     """Facts about processor and Python that decide what runs and how fast."""
+    board = read_board()
     return {
         "cpu": cpu_name(),
         "arch": arch(),
         "features": sorted(cpu_features()),
         "threads": usable_threads(),
         "cgroup_cpus": cgroup_cpus(),
-        "governor": _governor(),
+        "governor": board.governor,
+        "clock_mhz": board.clock_mhz,
+        "clock_limit_mhz": board.clock_limit_mhz,
+        "clock_max_mhz": board.clock_max_mhz,
+        "temperature_c": board.temperature_c,
+        "throttled": [*board.throttled, *board.hot],
         "python": platform.python_version(),
         "numpy": np.__version__,
         "edgebm": metadata.version("edgebm"),
@@ -119,6 +125,12 @@ def advice(machine: dict[str, Any]) -> list[str]:
     notes = []
     if machine["governor"] not in {"", "performance"}:
         notes.append(f"the CPU governor is '{machine['governor']}': clocks change between calls")
+    limit, most = machine["clock_limit_mhz"], machine["clock_max_mhz"]
+    if limit is not None and most is not None and limit < most:
+        notes.append(
+            f"the clock is limited to {limit:.0f} of {most:.0f} MHz: by a power mode, or by heat"
+        )
+    notes += machine["throttled"]
     quota = machine["cgroup_cpus"]
     if quota is not None:
         notes.append(f"a cgroup allows {quota:g} CPUs: calls wait when the quota is used up")
@@ -127,16 +139,9 @@ def advice(machine: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _governor() -> str:
-    paths = _GOVERNORS.glob("cpu[0-9]*/cpufreq/scaling_governor")
-    try:
-        found = {path.read_text(encoding="ascii").strip() for path in paths}
-    except OSError:
-        return ""
-    return ", ".join(sorted(found))
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return "none" if value is None else str(value)

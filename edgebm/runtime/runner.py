@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +24,8 @@ from edgebm.runtime.checks import MISSING, Arrays, Face
 from edgebm.runtime.deadline import Deadline, Watchdog
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
+from edgebm.runtime.frames import FrameCounts
+from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.input_faults import raise_faults
 from edgebm.runtime.leaving import close_all
 from edgebm.runtime.pipeline import Pipeline
@@ -78,6 +81,8 @@ class Session:
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._report = report
         self._watchdog = Watchdog()
+        self._monitor = Monitor()
+        self._calls = self._monitor.calls
         _LIVE.add(self)
 
     def run(
@@ -111,7 +116,7 @@ class Session:
             BackendFailed: the vendor runtime raised.
         """
         if deadline_ms is not None:
-            return self._run_timed(inputs, out, deadline_ms, named)
+            return self._counted(inputs, out, deadline_ms, named)
         # A plain array for a model with one input: the same as `_run`, without its detours.
         given = inputs if not named else named if inputs is MISSING else None
         array = given.get(self._name) if type(given) is dict and len(given) == 1 else given
@@ -120,12 +125,35 @@ class Session:
                 lane = self._lanes[array.shape]
                 slot = lane.pop()
             except (KeyError, IndexError):
-                return self._run(inputs, out, named)
-            answer = slot.quick(array)
+                return self._counted(inputs, out, None, named)
+            try:
+                answer = slot.quick(array)
+            except Exception as error:
+                self._calls.failed(error)
+                raise
             lane.append(slot)
             if answer is not None:
                 return answer
-        return self._run(inputs, out, named)
+        return self._counted(inputs, out, None, named)
+
+    def _counted(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline_ms: float | None,
+        named: Mapping[str, Any],
+    ) -> Answer:
+        began_s = perf_counter()
+        try:
+            if deadline_ms is None:
+                answer = self._run(inputs, out, named)
+            else:
+                answer = self._run_timed(inputs, out, deadline_ms, named)
+        except Exception as error:
+            self._calls.failed(error)
+            raise
+        self._calls.answered(began_s)
+        return answer
 
     def _run(
         self,
@@ -174,6 +202,7 @@ class Session:
             lane.append(slot)
         if doubts:
             answer.doubts = doubts
+            self._calls.doubtful()
         return answer
 
     def _run_timed(
@@ -187,6 +216,7 @@ class Session:
         answer = self._run(inputs, out, named, deadline)
         if deadline.is_over:
             answer.late = True
+            self._calls.late()
         return answer
 
     def _lane(self, arrays: Sequence[Any]) -> Lane | None:
@@ -215,7 +245,7 @@ class Session:
         if engine is None:
             self._refuse()
         shapes = {name: array.shape for name, array in zip(self._face.names, arrays, strict=True)}
-        return Slot(engine.request(shapes), self._face, self._output_names)
+        return Slot(engine.request(shapes), self._face, self._output_names, self._calls)
 
     def stream(self) -> Stream:
         """A new stream, which carries the states of the model from step to step.
@@ -234,7 +264,7 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        return self._watch(Stream(self._fed, engine, model, self._refuse))
+        return self._watch(Stream(self._fed, engine, model, self._refuse, self._calls))
 
     def _watch(self, opened: _Either) -> _Either:
         with self._lock:
@@ -307,6 +337,32 @@ class Session:
             for key, value in self._report.items()
         }
 
+    def count_anew(self) -> None:
+        """Let `health` forget the calls so far, such as those made while loading."""
+        self._monitor.begin()
+
+    def health(self, stale_after_s: float | None = None) -> Health:
+        """How this session is: OK, WARN, ERROR or STALE, why, and what it has done.
+
+        It reads files of the system, which takes some milliseconds: ask once a second, not in
+        the frame loop. Counts begin at the end of `load`; calls of `benchmark` count, too.
+
+        Args:
+            stale_after_s: seconds without a call after which the session is stale; None: never.
+
+        Raises:
+            UsageError: `stale_after_s` is no time above 0.
+        """
+        frames: list[FrameCounts] = []
+        fault = "the session is closed" if self._unusable else ""
+        if self._forked:
+            fault = "the session was loaded in the parent process"
+        else:
+            with self._lock:
+                opened = list(self._streams)
+            frames += [each.counts for each in opened if isinstance(each, Pipeline)]
+        return self._monitor.look(self._report, frames, fault, stale_after_s)
+
     def benchmark(self, seconds: float = 5.0) -> Timing:
         """Time `run` on a golden sample, one call at a time on this thread.
 
@@ -361,6 +417,9 @@ def _mark_forked() -> None:
     for session in list(_LIVE):
         session._forked = session._unusable = True  # noqa: SLF001 - one module
         session._lanes = {}  # noqa: SLF001
+        # The locks of the old ones may be held by threads that are not here.
+        session._monitor = Monitor()  # noqa: SLF001
+        session._calls = session._monitor.calls  # noqa: SLF001
         for stream in list(session._streams):  # noqa: SLF001
             stream.end()
 
