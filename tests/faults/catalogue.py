@@ -120,8 +120,7 @@ ROWS: dict[int, Row] = {
         ("the runtime ends the process when it is imported: an instruction the processor lacks",
          "`edgebm doctor` tries runtimes in processes of their own, and variants name the "
          "instructions they need; `load` imports into your process"),
-        ("the processor is throttled by heat or power",
-         "`edgebm doctor` tells of governors and load; sessions do not watch them yet"),
+        ("the processor is throttled by heat or power", ""),
         ("a runtime silently computes in another precision", ""),
         ("integer kernels that overflow, or are wrong on some processors", ""),
         ("the runtime is another version than the bundle was made with", ""),

@@ -174,7 +174,7 @@ def test_doctor_ends_with_5_without_any_runtime(
     assert "not installed" in capsys.readouterr().out
 
 
-@pytest.mark.row(61, partly=True)
+@pytest.mark.row(61)
 def test_doctor_says_what_makes_a_machine_unsteady() -> None:
     machine: dict[str, Any] = {
         "governor": "powersave",
