@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
@@ -26,6 +27,7 @@ from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.input_faults import raise_faults
 from edgebm.runtime.lanes import Lane, Lanes
+from edgebm.runtime.leaving import close_all
 from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.slots import Slot
 from edgebm.runtime.snapshot import identity
@@ -277,7 +279,7 @@ class Session:
         if self._forked:
             raise ForkedUse(
                 "the session was loaded in the parent process",
-                hint="load in the child, or start it with the 'spawn' method",
+                hint="start the child with the 'spawn' method, or load only in the child",
             )
         raise Closed("the session is closed", hint="load the bundle again")
 
@@ -393,4 +395,9 @@ def _mark_forked() -> None:
             stream.end()
 
 
+def _close_all() -> None:
+    close_all([session.close for session in list(_LIVE) if not session._forked])  # noqa: SLF001
+
+
 os.register_at_fork(after_in_child=_mark_forked)
+atexit.register(_close_all)

@@ -102,6 +102,7 @@ def test_wrong_limits_end_with_2_before_anything_is_loaded(
     assert "'x=1ms'" in error
 
 
+@pytest.mark.row(61)
 def test_a_throttled_run_is_invalid(
     boards: list[Board], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_throttled_run_is_invalid(
     assert "INVALID: the processor was throttled because of heat" in captured.err
 
 
+@pytest.mark.row(61)
 def test_a_throttled_run_fails_every_requirement(
     boards: list[Board], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,7 @@ def test_verify_ends_with_4_for_a_damaged_bundle(
     assert "damaged" in capsys.readouterr().err
 
 
+@pytest.mark.row(29)
 def test_verify_ends_with_4_when_an_answer_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +146,7 @@ def test_doctor_finds_the_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"clock_mhz", "temperature_c", "throttled"} <= set(found["machine"])
 
 
+@pytest.mark.row(60, partly=True)
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -172,6 +174,7 @@ def test_doctor_ends_with_5_without_any_runtime(
     assert "not installed" in capsys.readouterr().out
 
 
+@pytest.mark.row(61)
 def test_doctor_says_what_makes_a_machine_unsteady() -> None:
     machine: dict[str, Any] = {
         "governor": "powersave",

@@ -64,6 +64,7 @@ def test_a_board_near_its_limit_is_hot(
     assert all(words in sentence for sentence in hot)
 
 
+@pytest.mark.row(61)
 def test_only_cooling_that_slows_the_processor_down_is_throttling(tmp_path: Path) -> None:
     devices = [("cpufreq-cpu0", 3), ("pwm-fan", 4), ("Processor", 0), ("cpu-throttle-alert", 1)]
     for index, (kind, state) in enumerate(devices):
@@ -75,6 +76,7 @@ def test_only_cooling_that_slows_the_processor_down_is_throttling(tmp_path: Path
     assert "cpu-throttle-alert" in throttled[1]
 
 
+@pytest.mark.row(61)
 def test_counters_that_rise_mean_throttling_meanwhile(tmp_path: Path) -> None:
     counters = [
         f"{CPU}/cpu0/thermal_throttle/core_throttle_count",

@@ -227,6 +227,7 @@ def test_frame_loops_are_asked_for_what_they_dropped() -> None:
     assert (health.pushed, health.dropped, health.calls) == (1, 0, 1)
 
 
+@pytest.mark.row(61)
 def test_the_board_is_watched(tmp_path: Path, clock: Clock) -> None:
     count = tmp_path / "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     zone = tmp_path / "sys/class/thermal/thermal_zone0"
