@@ -1,4 +1,4 @@
-"""The end of the process while other threads are in calls: wait for them, but not for long.
+"""What becomes of sessions where the process forks, and where it ends.
 
 A daemon thread that comes back from a vendor's call after Python has taken itself apart aborts the
 process. So sessions are closed before that, and calls that are running may finish.
@@ -6,12 +6,15 @@ process. So sessions are closed before that, and calls that are running may fini
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+import weakref
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 WAIT_S = 1.5
 _STEP_S = 0.002
@@ -24,10 +27,36 @@ _CALLS = frozenset(
 )
 
 
-def close_all(closers: Iterable[Callable[[], None]]) -> None:
-    """Call each of `closers`, then wait at most `WAIT_S` until no other thread is in a call."""
-    for close in closers:
-        close()
+class Watched(Protocol):
+    """A session."""
+
+    def close(self) -> None: ...
+
+    def disown(self) -> None:
+        """The process is a forked child: refuse all use from now on, and touch no lock."""
+        ...
+
+
+# Asking the kernel for the process id in every call would cost a tenth of a small model.
+_OPEN: weakref.WeakSet[Watched] = weakref.WeakSet()
+
+
+def watch(session: Watched) -> None:
+    """Disown `session` in forked children, and close it when the process ends."""
+    _OPEN.add(session)
+
+
+def _disown_all() -> None:
+    for session in list(_OPEN):
+        session.disown()
+    _OPEN.clear()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close all sessions, then wait at most `WAIT_S` until no other thread is in a call."""
+    for session in list(_OPEN):
+        session.close()
     end = time.monotonic() + WAIT_S
     while calls_running() and time.monotonic() < end:
         time.sleep(_STEP_S)
@@ -47,3 +76,6 @@ def _in_call(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+os.register_at_fork(after_in_child=_disown_all)

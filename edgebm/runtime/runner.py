@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -27,7 +25,7 @@ from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.input_faults import raise_faults
 from edgebm.runtime.lanes import Lane, Lanes
-from edgebm.runtime.leaving import close_all
+from edgebm.runtime.leaving import watch
 from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.slots import Slot
 from edgebm.runtime.snapshot import identity
@@ -37,8 +35,6 @@ from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
 _Either = TypeVar("_Either", Stream, Pipeline)
-# Asking the kernel for the process id in every call would cost a tenth of a small model.
-_LIVE: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
@@ -76,7 +72,7 @@ class Session:
         self._watchdog = Watchdog()
         self._monitor = Monitor()
         self._calls = self._monitor.calls
-        _LIVE.add(self)
+        watch(self)
 
     def run(
         self,
@@ -366,6 +362,16 @@ class Session:
         if engine is not None:
             engine.close()
 
+    def disown(self) -> None:
+        """What happens in a forked child, where nothing of a session may be used."""
+        self._forked = self._unusable = True
+        self._lanes.ready = {}
+        # The locks of the old ones may be held by threads that are not here.
+        self._monitor = Monitor()
+        self._calls = self._monitor.calls
+        for stream in list(self._streams):
+            stream.end()
+
     def __enter__(self) -> Session:
         return self
 
@@ -382,22 +388,3 @@ def _zeros(
     inputs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, NDArray[Any]]:
     return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in inputs}
-
-
-def _mark_forked() -> None:
-    for session in list(_LIVE):
-        session._forked = session._unusable = True  # noqa: SLF001 - one module
-        session._lanes.ready = {}  # noqa: SLF001
-        # The locks of the old ones may be held by threads that are not here.
-        session._monitor = Monitor()  # noqa: SLF001
-        session._calls = session._monitor.calls  # noqa: SLF001
-        for stream in list(session._streams):  # noqa: SLF001
-            stream.end()
-
-
-def _close_all() -> None:
-    close_all([session.close for session in list(_LIVE) if not session._forked])  # noqa: SLF001
-
-
-os.register_at_fork(after_in_child=_mark_forked)
-atexit.register(_close_all)

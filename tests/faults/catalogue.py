@@ -57,7 +57,9 @@ ROWS: dict[int, Row] = {
          "needs signed versions, and bundles are not signed yet"),
         ("made for another version of edgebm, of ONNX or of its intermediate form", ""),
         ("a graph of few bytes that asks for gigabytes", ""),
-        ("an endless loop in the graph", ""),
+        ("an endless loop in the graph",
+         "refused on import, and ONNX Runtime stops a call at its deadline; but a bundle that "
+         "another program wrote may have one, and loading it would not end"),
         ("branches nested 30 deep, 60,000 nodes",
          "limited on import (8 levels, 60,000 nodes); but compiling has no time limit, and "
          "OpenVINO may take minutes for tens of thousands of nodes"),
