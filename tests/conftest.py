@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -23,6 +25,16 @@ def _same_numbers_in_any_order(request: pytest.FixtureRequest) -> None:
     rng = getattr(request.module, "RNG", None)
     if isinstance(rng, np.random.Generator):
         rng.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _subnormals_stay_numbers() -> Iterator[None]:
+    """Fail the test that leaves its thread with subnormals flushed to zero.
+
+    A vendor's setting can do that, and every later result of the thread would hang on it.
+    """
+    yield
+    assert np.float64(5e-324) * np.float64(1) != 0
 
 
 @pytest.fixture

@@ -24,6 +24,17 @@ Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 RUNTIMES = ("openvino", "onnxruntime")
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
+# All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
+# the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).
+_SETTINGS = {
+    "openvino": {"profile", "DYNAMIC_QUANTIZATION_GROUP_SIZE"},
+    "onnxruntime": {
+        "profile",
+        "emulate",
+        "session.disable_quant_qdq",
+        "session.intra_op.allow_spinning",
+    },
+}
 # How the vendors' texts say that memory or threads ran out; most have no class of their own.
 _SHORTAGE = re.compile(
     "bad_alloc|[Ff]ailed to allocate|[Cc]annot allocate memory|failed to map segment"
@@ -141,8 +152,8 @@ def open_engine(
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
-        BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, or
-            it refers to other files.
+        BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, it
+            refers to other files, or it asks for a setting that is not one of an artifact.
         ResourceError: memory or threads ran out.
         ForkedUse: the vendor cannot be used in a forked child of a process that has used it.
     """
@@ -150,6 +161,13 @@ def open_engine(
         raise BackendFailed(
             "model.onnx keeps weights in other files, which are not part of it",
             hint="store them in it: onnx.save(onnx.load(path), path)",
+        )
+    if unknown := sorted(config.settings.keys() - _SETTINGS.get(runtime, config.settings.keys())):
+        raise BackendFailed(
+            f"the artifact asks {runtime} for settings that this edgebm does not hand on: "
+            f"{', '.join(unknown)}",
+            hint="a newer edgebm may know them; it never hands on those that write files or "
+            "change how the caller's thread computes",
         )
     if runtime == "openvino":
         from edgebm.runtime.engines.openvino import OpenVinoEngine

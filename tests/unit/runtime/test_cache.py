@@ -181,7 +181,7 @@ def test_one_other_weight_in_a_bundle_of_the_same_name_is_another_model(
 @pytest.mark.parametrize(
     "change",
     [
-        {"threads": 1, "settings": {"CPU_DENORMALS_OPTIMIZATION": "YES"}},
+        {"threads": 1, "settings": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}},
         {"static_shapes": ({"image": (1, 3, 8, 8)},)},
     ],
     ids=lambda change: list(change)[-1],

@@ -228,6 +228,20 @@ def test_onnxruntime_emulates_integer_layers_in_float() -> None:
     np.testing.assert_allclose(request.outputs[0][0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "setting"),
+    [
+        ("openvino", "CACHE_DIR"),
+        ("openvino", "CPU_DENORMALS_OPTIMIZATION"),
+        ("onnxruntime", "session.set_denormal_as_zero"),
+    ],
+)
+def test_settings_that_reach_beyond_the_session_are_refused(runtime: str, setting: str) -> None:
+    config = EngineConfig(settings={setting: "1", "profile": "1"})
+    with pytest.raises(BackendFailed, match=f"does not hand on: {setting}$"):
+        open_engine(runtime, {"model.onnx": qdq()}, config, [X], [X])
+
+
 @pytest.mark.row(62)
 def test_onnxruntime_has_no_bf16_on_x86() -> None:
     model = onnx_bytes("(float[1,8] x) => (float[1,8] y) { y = Neg(x) }")
