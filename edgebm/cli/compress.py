@@ -21,7 +21,8 @@ from edgebm.cli.options import (
     state_options,
 )
 from edgebm.cli.output import emit_json, json_option, output_faults
-from edgebm.search.journal import GO_ON, Journal, resume_path
+from edgebm.runtime.journal import Journal
+from edgebm.search.journal import GO_ON, resume_path
 
 EXAMPLE = """\
 \b

@@ -10,9 +10,10 @@ from typing import Any
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.passes.base import Skip
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
 from edgebm.search.choose import Choice
-from edgebm.search.journal import GO_ON, Journal
+from edgebm.search.journal import GO_ON
 from edgebm.search.judge import Judge
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import provable

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.runtime.cpu import arch, cpu_features, cpu_name, usable_threads
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
-from edgebm.search.journal import Journal
 
 
 class Records:

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from edgebm.errors import BackendError, BackendFailed
 from edgebm.ir.face import face as face_of
 from edgebm.ir.model import Model
+from edgebm.runtime.journal import Journal
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Candidate, Face
-from edgebm.search.journal import Journal
 from edgebm.search.made_up import made_up_samples
 from edgebm.search.race import time_calls
 from edgebm.search.records import machine

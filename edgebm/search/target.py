@@ -9,6 +9,7 @@ from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.ir.model import Model
+from edgebm.runtime.journal import Journal
 from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
 from edgebm.search.build import build_turned
 from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
@@ -17,7 +18,6 @@ from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
 from edgebm.search.found import Found, inspect
 from edgebm.search.job import Job, Progress
-from edgebm.search.journal import Journal
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.measuring import Measuring
 from edgebm.search.mend import Mend

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from graphs import face, random_model, samples
 
+from edgebm.runtime.journal import Journal
 from edgebm.search import race as race_module
 from edgebm.search import records as records_module
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.deadline import Deadline, OutOfTime
-from edgebm.search.journal import Journal
 from edgebm.search.race import TURNS, Measurement, Race
 from edgebm.search.records import Records
 from edgebm.search.runner import Runner

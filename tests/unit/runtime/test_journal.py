@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from edgebm.errors import UsageError
-from edgebm.search import journal as module
-from edgebm.search.journal import Journal, measurements_faults, resume_path
+from edgebm.runtime import journal as module
+from edgebm.runtime.journal import Journal
+from edgebm.search.journal import measurements_faults, resume_path
 
 PARTS = {"artifact": "ab", "config": {"threads": 1, "shapes": [[1, 2]]}}
 
@@ -98,7 +99,7 @@ def test_a_file_cut_at_any_byte_loses_the_last_entry_only(path: Path) -> None:
 def test_a_process_that_is_killed_has_kept_every_entry(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from edgebm.search.journal import Journal\n"
+        "from edgebm.runtime.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for k in range(50): journal.keep('turn', {'turn': k}, k)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
