@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgebm.errors import BackendError
+from edgebm.runtime.turns import Measurement
 from edgebm.search.candidates import Candidate
 from edgebm.search.judge import Judge, Score
-from edgebm.search.race import Measurement
 
 MEGABYTE = 1e6
 _ABOUT = 1.1  # times a size are as good as that size

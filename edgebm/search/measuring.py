@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from edgebm.runtime.turns import TURNS
 from edgebm.search.candidates import Candidate
 from edgebm.search.deadline import Deadline
 from edgebm.search.job import Job, Progress
-from edgebm.search.race import TURNS, Race
+from edgebm.search.race import Race
 from edgebm.search.records import Records
 from edgebm.search.simulate import provable
 from edgebm.search.trial import Trial, try_out
