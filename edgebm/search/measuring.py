@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from edgebm.runtime.trial import Trial, try_out
 from edgebm.runtime.turns import TURNS
 from edgebm.search.candidates import Candidate
 from edgebm.search.deadline import Deadline
 from edgebm.search.job import Job, Progress
 from edgebm.search.race import Race
 from edgebm.search.records import Records
+from edgebm.search.runner import built
 from edgebm.search.simulate import provable
-from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 _SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
@@ -47,7 +48,7 @@ class Measuring:
             known = self._records.find("trial", candidate)
             if known is None:
                 self._deadline.check()
-                known = asdict(try_out(candidate, self._records.face, self._records.feeds))
+                known = asdict(try_out(built(candidate, self._records.face), self._records.feeds))
                 self._records.keep("trial", candidate, known)
             self.trials[key] = Trial(**known)
         self._progress("try out", len(runnable), len(runnable))

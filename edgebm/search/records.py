@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.runtime.built import files_sha256
 from edgebm.runtime.cpu import arch, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
@@ -53,16 +54,8 @@ class Records:
     def _artifact(self, artifact: Artifact) -> str:
         # The artifact itself is held, so that no other one gets its id.
         if id(artifact) not in self._seen:
-            self._seen[id(artifact)] = (artifact, artifact_sha256(artifact))
+            self._seen[id(artifact)] = (artifact, files_sha256(artifact.files))
         return self._seen[id(artifact)][1]
-
-
-def artifact_sha256(artifact: Artifact) -> str:
-    """Hash of the files by their names."""
-    total = hashlib.sha256()
-    for short, content in sorted(artifact.files.items()):
-        total.update(f"{short}:{hashlib.sha256(content).hexdigest()};".encode())
-    return total.hexdigest()
 
 
 def machine() -> dict[str, Any]:
