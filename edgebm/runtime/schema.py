@@ -163,7 +163,9 @@ _MANIFEST: Mapping[str, Check] = {
     "constraints_met": _flag,
     "members": _map(_record(sha256=_text, size=_whole)),
     "provenance": _object,
+    "candidates": _list(_VARIANT),
 }
+_OPTIONAL = {"candidates"}
 
 
 def read_manifest(raw: Mapping[str, Any], where: str) -> Manifest:
@@ -177,7 +179,7 @@ def read_manifest(raw: Mapping[str, Any], where: str) -> Manifest:
         raise BundleFormat(f"{where} has no manifest_version")
     known = dict(raw)
     Manifest.check_version(raw)
-    faults = [f"{key!r} is missing" for key in _MANIFEST.keys() - known.keys()]
+    faults = [f"{key!r} is missing" for key in _MANIFEST.keys() - known.keys() - _OPTIONAL]
     faults += [f"{key!r} is unknown" for key in known.keys() - _MANIFEST.keys()]
     faults += [
         f"{key!r} has a wrong type or field"
@@ -244,9 +246,12 @@ def _axis_faults(manifest: Manifest) -> Iterable[str]:
 def _variant_faults(manifest: Manifest) -> Iterable[str]:
     if not manifest.variants:
         yield "there are no variants"
+    ids = [candidate.id for candidate in manifest.candidates]
+    if len(set(ids)) < len(ids):
+        yield "two candidates have the same name"
     inputs = {spec.name for spec in manifest.inputs}
     outputs = {spec.name for spec in manifest.outputs}
-    for variant in manifest.variants:
+    for variant in (*manifest.variants, *manifest.candidates):
         where = f"variant {variant.target}/{variant.runtime}"
         if lost := sorted(set(variant.files.values()) - manifest.members.keys()):
             yield f"{where}: {lost} are not members"
