@@ -45,6 +45,7 @@ HOST: Table = {
 DEVICE: Table = {
     "run": ("edgebm.cli.run:command", "Run a bundle on the arrays of an .npz file."),
     "bench": ("edgebm.cli.bench:command", "Measure the latency of a bundle on this device."),
+    "build": ("edgebm.cli.build:command", "Compile a bundle now, so that it starts faster later."),
     "verify": ("edgebm.cli.verify:command", "Check a bundle and its golden samples here."),
     "inspect": ("edgebm.cli.inspect:command", "Show what is in a bundle."),
     "doctor": ("edgebm.cli.doctor:command", "Show what this device has and what is missing."),

@@ -16,6 +16,12 @@ _X86 = (
 # Linux names on the left, the names people use on the right.
 _ARM = {"asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "bf16": "bf16"}
 _CPUINFO = Path("/proc/cpuinfo")
+# Its lines that tell one processor from another; the others are clocks and numbers of cores.
+_IDENTITY = (
+    "vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags",
+    "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features",
+    "Model", "Hardware", "isa", "uarch",
+)  # fmt: skip
 _ARM_PARTS = {
     "0xd03": "Cortex-A53", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd0b": "Cortex-A76",
     "0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd42": "Cortex-A78AE",
@@ -39,6 +45,22 @@ def cpu_features() -> frozenset[str]:
 def cpu_name() -> str:
     """The processor's name for people."""
     return parse_name(_read(_CPUINFO)) or arch()
+
+
+@lru_cache(maxsize=1)
+def cpu_identity() -> dict[str, list[str]]:
+    """All that tells this processor from others; empty where the system does not say."""
+    return parse_identity(_read(_CPUINFO))
+
+
+def parse_identity(cpuinfo: str) -> dict[str, list[str]]:
+    """The lines of `/proc/cpuinfo` that are no matter of the moment, over all cores."""
+    found: dict[str, set[str]] = {}
+    for line in cpuinfo.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and name.strip() in _IDENTITY:
+            found.setdefault(name.strip(), set()).add(" ".join(value.split()))
+    return {name: sorted(values) for name, values in found.items()}
 
 
 def parse_features(cpuinfo: str, machine: str) -> frozenset[str]:

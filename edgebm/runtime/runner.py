@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy import ndarray
@@ -21,7 +21,9 @@ from edgebm.runtime.buffers import check_buffers
 from edgebm.runtime.checks import MISSING, Arrays, Face
 from edgebm.runtime.deadline import Deadline, Watchdog
 from edgebm.runtime.engines import Engine
+from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
 from edgebm.runtime.input_faults import raise_faults
+from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.slots import Slot, plain_shapes
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
@@ -30,6 +32,7 @@ from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
 Lane = deque[Slot]
+_Either = TypeVar("_Either", Stream, Pipeline)
 _MAX_SHAPES = 16
 _MAX_IDLE = 32
 # Asking the kernel for the process id in every call would cost a tenth of a small model.
@@ -56,7 +59,7 @@ class Session:
         notes = {s.input: f"session.stream() feeds {s.input!r} back" for s in manifest.states}
         self._face = Face(manifest, notes, rules)
         self._fed = States(manifest, initial or {}, rules) if manifest.states else None
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream | Pipeline] = weakref.WeakSet()
         self._dtypes = self._face.dtypes
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
@@ -229,13 +232,45 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        stream = Stream(self._fed, engine, model, self._refuse)
+        return self._watch(Stream(self._fed, engine, model, self._refuse))
+
+    def _watch(self, opened: _Either) -> _Either:
         with self._lock:
-            self._streams.add(stream)
+            self._streams.add(opened)
         if self._unusable:
-            stream.end()
+            opened.end()
             self._refuse()
-        return stream
+        return opened
+
+    def pipeline(
+        self,
+        depth: int = 2,
+        drop: Drop = "oldest",
+        *,
+        deadline_ms: float | None = None,
+        on_result: OnResult | None = None,
+    ) -> Pipeline:
+        """A frame loop: frames go in at the rate of a camera and are answered by a thread.
+
+        Args:
+            depth: how many frames, and how many results, may wait.
+            drop: what happens when more come. "oldest": only the `depth` newest frames are kept,
+                with the one being computed and the newest result. "newest": new frames are
+                dropped. "block": `push` waits.
+            deadline_ms: age in milliseconds, from `push` on, after which an answer is worthless.
+                A frame that is older when its turn comes is not begun and fails; one that gets
+                older meanwhile is stopped or marked as late, as in `run`.
+            on_result: called with each `FrameResult` on the pipeline's thread.
+
+        Raises:
+            UsageError: an argument is wrong.
+            ResourceError: no thread could be started.
+            Closed, ForkedUse: the session cannot be used here.
+        """
+        if self._unusable:
+            self._refuse()
+        rules = FrameRules(depth, drop, deadline_ms, on_result)
+        return self._watch(Pipeline(self._face, self.run, self._refuse, rules))
 
     def _refuse(self) -> NoReturn:
         if self._forked:

@@ -16,12 +16,13 @@ from edgebm.errors import (
     UsageError,
 )
 from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
+from edgebm.runtime.cache_slot import open_slot
 from edgebm.runtime.container import SIGNATURE
-from edgebm.runtime.cpu import cpu_name, usable_threads
-from edgebm.runtime.engines import Engine, open_engine
+from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
-from edgebm.runtime.selftest import self_test, stream_test, tolerance
+from edgebm.runtime.start import Start
 from edgebm.runtime.values import Mode, ValueRules
 from edgebm.spec import Variant
 
@@ -30,7 +31,7 @@ __all__ = ["Session", "load", "open_variant"]
 _FALLBACK = (BackendError, BundleIncompatible, SelfTestFailed)
 
 
-def load(
+def load(  # noqa: PLR0913 - one call opens a session
     path: str | os.PathLike[str],
     target: str | Sequence[str] = "auto",
     threads: int | None = None,
@@ -38,6 +39,7 @@ def load(
     *,
     nonfinite: Mode = "error",
     envelope: Mode = "mark",
+    cache: Wanted = None,
 ) -> Session:
     """Verify a bundle, compile the variant for this processor, prove it and return a session.
 
@@ -53,6 +55,10 @@ def load(
             says so in `Answer.doubts`, "allow" does not look.
         envelope: the same for values far outside of what calibration saw: further than half the
             width of its range.
+        cache: folder for compiled models, so that later starts need not compile. None takes the
+            default folder where `edgebm build` has made it or `EDGEBM_CACHE` names it; True makes
+            it; False: none. Without a folder that can be used the model is compiled, and
+            `Session.report` says so.
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a
@@ -64,6 +70,7 @@ def load(
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be 1 or more, not {threads!r}")
     rules = ValueRules(nonfinite, envelope)
+    place = wanted_cache(cache)
     bundle = read_bundle(path)
     _check_trust(bundle, trust)
     failures: list[tuple[str, EdgebmError]] = []
@@ -71,7 +78,7 @@ def load(
         try:
             variant = choose_variant(bundle.manifest, name)
             request = _request(target, failures)
-            return open_variant(bundle, variant, threads, request, rules)
+            return open_variant(bundle, variant, threads, request, rules, place)
         except _FALLBACK as error:  # noqa: PERF203 - a handful of names
             failures.append((name, error))
     if len(failures) == 1:
@@ -88,38 +95,42 @@ def open_variant(
     threads: int | None = None,
     request: dict[str, Any] | None = None,
     rules: ValueRules = ValueRules(),  # noqa: B008 - frozen
+    cache: CacheFolder | None = None,
 ) -> Session:
     """Compile one variant of a verified bundle, warm it up and re-run its golden samples.
 
-    `request` is what the report shall say about the choice of this variant.
+    `request` is what the report shall say about the choice of this variant. What is read back
+    from `cache` in place of compiling is warmed up and tested in the same way.
 
     Raises:
         BackendError: the runtime is missing or refuses the artifact.
         SelfTestFailed: it gives other answers here than where the bundle was made.
     """
-    manifest = bundle.manifest
     asked = threads or variant.config.threads
     config = replace(variant.config, threads=min(asked, usable_threads()))
-    engine = open_engine(
-        variant.runtime, bundle.files(variant), config, manifest.inputs, manifest.outputs
-    )
-    try:
-        report = _report(bundle, variant, engine, config.threads)
-        if config.threads < asked:
-            report["warnings"].append(
-                f"{asked} threads asked for, {config.threads} may be used here"
-            )
-        report |= request or _request("auto", [])
-        session = Session(manifest, engine, report, bundle.initial, rules)
-        session.warm_up(config.static_shapes, _example(bundle))
-        errors = self_test(bundle, variant, session.run)
-        report["self_test"] |= errors
-        report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
-        report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
-    except BaseException:
-        engine.close()
-        raise
-    return session
+    request = request or _request("auto", [])
+    with open_slot(cache, bundle.manifest, variant, config) as slot:
+        start = Start(bundle, variant, config, rules)
+        opened = None
+        if (compiled := slot.take()) is not None:
+            try:
+                opened = start.open(compiled)
+            except (BackendError, SelfTestFailed) as why:
+                slot.reject(why)
+        if opened is None:
+            opened = start.open()
+            try:
+                slot.keep(opened.engine, opened.open_ms, start.engine)
+            except BaseException:
+                opened.engine.close()
+                raise
+    report = opened.report
+    if config.threads < asked:
+        report["warnings"].append(f"{asked} threads asked for, {config.threads} may be used here")
+    report["warnings"] += slot.warnings
+    report["cache"] = {**slot.report, "open_ms": round(opened.open_ms, 1)}
+    report |= request
+    return opened.session
 
 
 def _request(
@@ -141,55 +152,3 @@ def _check_trust(bundle: Bundle, trust: Sequence[str] | None) -> None:
         ", and keys to trust were given",
         hint="load without trust= to accept it as it is",
     )
-
-
-def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> dict[str, Any]:
-    manifest = bundle.manifest
-    warnings = []
-    if engine.version != variant.runtime_version:
-        warnings.append(
-            f"made with {variant.runtime} {variant.runtime_version}, running on {engine.version}"
-        )
-    if not manifest.constraints_met:
-        warnings.append("the bundle misses a constraint it was made for")
-    layers = engine.executed()
-    if layers and variant.layers.get("int8", 0) and not layers.get("int8", 0):
-        warnings.append(
-            f"no layer runs in int8 here, {variant.layers['int8']} did where it was made"
-        )
-    made = variant.cells
-    cells = {name: ran for name, ran in engine.cells().items() if name in made}
-    slower = sorted(name for name in cells if made[name] == "int8" != cells[name])
-    if slower:
-        warnings.append(
-            f"these recurrent layers ran in int8 where it was made, not here: {slower}"
-        )
-    return {
-        "name": manifest.name,
-        "bundle": bundle.path,
-        "digest": bundle.digest,
-        "edgebm_version": manifest.edgebm_version,
-        "target": variant.target,
-        "runtime": variant.runtime,
-        "runtime_version": engine.version,
-        "device": cpu_name(),
-        "precision": variant.precision,
-        "layers": layers,
-        "layers_when_made": dict(variant.layers),
-        "cells": cells,
-        "cells_when_made": dict(variant.cells),
-        "threads": threads,
-        "golden": manifest.golden,
-        "self_test": {},
-        "stream_test": {},
-        "self_test_tolerance": {},
-        "constraints_met": manifest.constraints_met,
-        "warnings": warnings,
-    }
-
-
-def _example(bundle: Bundle) -> dict[str, Any] | None:
-    if not bundle.manifest.golden:
-        return None
-    inputs, _ = bundle.golden(0)
-    return {spec.name: x for spec, x in zip(bundle.manifest.inputs, inputs, strict=True)}

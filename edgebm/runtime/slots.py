@@ -13,6 +13,7 @@ from edgebm.runtime.answer import Answer
 from edgebm.runtime.buffers import fill_buffers
 from edgebm.runtime.checks import Face
 from edgebm.runtime.engines import Request
+from edgebm.spec import TensorSpec
 
 
 def plain_shapes(
@@ -27,6 +28,13 @@ def plain_shapes(
             return None
         shapes.append(array.shape)
     return tuple(shapes)
+
+
+def fixed_shapes(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...] | None:
+    """The shapes of inputs where none has a free axis."""
+    shapes = tuple(tuple(d for d in spec.shape if isinstance(d, int)) for spec in specs)
+    fixed = all(len(k) == len(spec.shape) for k, spec in zip(shapes, specs, strict=True))
+    return shapes if fixed else None
 
 
 class Slot:

@@ -18,11 +18,9 @@ from edgebm.runtime.feedback import Feedback
 from edgebm.runtime.feedback_fixed import FixedFeedback
 from edgebm.runtime.feedback_growing import GrowingFeedback
 from edgebm.runtime.input_faults import first_not_finite, raise_faults
-from edgebm.runtime.slots import plain_shapes
+from edgebm.runtime.slots import fixed_shapes, plain_shapes
 from edgebm.runtime.snapshot import pack, unpack
 from edgebm.runtime.states import States
-
-Shapes = tuple[tuple[int, ...], ...]
 
 
 class Stream:
@@ -48,7 +46,8 @@ class Stream:
         self._dtype = self._face.dtypes[0] if single else None
         kind = GrowingFeedback if states.growing else FixedFeedback
         feedback: Feedback = kind(states, engine)
-        if shapes := _known_shapes(states):
+        # Where no size is free, the request is made now.
+        if shapes := fixed_shapes(self.inputs):
             feedback.step_for(shapes)
         # Whoever takes the only element out owns the stream; `close` puts another list here.
         self._idle = [feedback]
@@ -229,10 +228,3 @@ class _Owned:
         trace: TracebackType | None,
     ) -> None:
         self._idle.append(self._feedback)
-
-
-def _known_shapes(states: States) -> Shapes | None:
-    """The shapes of all inputs that are no state where none is free: their request is made now."""
-    shapes = tuple(tuple(d for d in s.shape if isinstance(d, int)) for s in states.inputs)
-    fixed = all(len(k) == len(s.shape) for k, s in zip(shapes, states.inputs, strict=True))
-    return shapes if fixed else None

@@ -11,7 +11,7 @@ HEAVY = {
     "torch", "onnx", "onnx_ir", "onnxscript", "pydantic", "yaml", "rich", "jinja2", "matplotlib",
     "sklearn", "scipy", "openvino", "onnxruntime",
 }  # fmt: skip
-COMMANDS = ("run", "bench", "verify", "inspect", "doctor")
+COMMANDS = ("run", "bench", "build", "verify", "inspect", "doctor")
 
 
 def loaded_by(code: str) -> set[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
+from edgebm.runtime.engines.compiled import Compiled
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
 Files = Mapping[str, bytes]
@@ -110,6 +111,14 @@ class Engine(Protocol):
         """
         ...
 
+    def export(self) -> Compiled | None:
+        """What a later start can open in place of the artifact; None where there is no such form.
+
+        Raises:
+            BackendFailed: the vendor cannot write it.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
@@ -119,8 +128,9 @@ def open_engine(
     config: EngineConfig,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    compiled: Compiled | None = None,
 ) -> Engine:
-    """Compile an artifact.
+    """Compile an artifact, or read back what `Engine.export` of the same one gave.
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
@@ -129,7 +139,7 @@ def open_engine(
     if runtime == "openvino":
         from edgebm.runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(files, config, inputs, outputs)
+        return OpenVinoEngine(files, config, inputs, outputs, compiled)
     if runtime == "onnxruntime":
         from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -138,6 +148,20 @@ def open_engine(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
     )
+
+
+def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
+    """What `Engine.export` depends on beside artifact and processor; None if it gives nothing.
+
+    Raises:
+        BackendUnavailable: the vendor package is missing or does not load.
+        BackendFailed: it does not say what it is.
+    """
+    if runtime != "openvino":
+        return None
+    from edgebm.runtime.engines import openvino_core
+
+    return openvino_core.cache_facts(config)
 
 
 def import_vendor(package: str) -> ModuleType:

@@ -94,6 +94,9 @@ class OnnxRuntimeEngine:
                 times.setdefault(event["name"].removesuffix(_TIMED), []).append(event["dur"])
         return {label: statistics.median(each) for label, each in times.items()}
 
+    def export(self) -> None:
+        """None: nothing of what ONNX Runtime makes of an artifact is kept."""
+
     def close(self) -> None:
         self._free = None
         self._static = {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebm.errors import BackendFailed
@@ -19,6 +18,8 @@ from edgebm.runtime.engines import (
     shape_key,
     vendor_error,
 )
+from edgebm.runtime.engines.compiled import Compiled
+from edgebm.runtime.engines.openvino_core import compile_options, the_core
 from edgebm.runtime.engines.openvino_request import OpenVinoRequest, vendor_version
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
@@ -33,20 +34,20 @@ _PRECISIONS = {
     "u4": "int4",
 }  # fmt: skip
 
+# A compiled model of the vendor, and the options that it was compiled with.
+Made = tuple[Any, Mapping[str, str]]
 _FLOATS = ("f32", "f16", "bf16")
 
 # OpenVINO 2026.4 fuses an attention over a free number of keys wrongly for a single query: from 16
 # keys on the answers are off by a hundred times. Without the fusion they are right, and as fast.
 _NO_FUSED_ATTENTION = {"SNIPPETS_MODE": "DISABLE"}
 
-# By process: what a forked child got from its parent is not fit for use.
-_CORES: dict[int, Any] = {}
-
 
 class OpenVinoEngine:
-    """IR (`model.xml`, `model.bin`) or `model.onnx`, read from memory; no cache is used.
+    """IR (`model.xml`, `model.bin`) or `model.onnx`, read from memory; the vendor's cache is off.
 
-    One compiled model serves free shapes; each static set has a reshaped copy of its own.
+    One compiled model serves free shapes; each static set has a reshaped copy of its own. Given
+    `compiled`, these are read back and `files` are not looked at.
     """
 
     runtime = "openvino"
@@ -57,25 +58,21 @@ class OpenVinoEngine:
         config: EngineConfig,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
+        compiled: Compiled | None = None,
     ) -> None:
         self._ov = import_vendor("openvino")
         self.version = vendor_version(self._ov)
         self._name = f"openvino {self.version}"
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
-        self._options = _options(config)
+        keys = [shape_key(shapes, inputs) for shapes in config.static_shapes]
         try:
-            core = _core(self._ov)
-            model = _read(core, files)
-            options = self._options
-            if _attends_with_one_row(model, inputs):
-                options = {**options, **_NO_FUSED_ATTENTION}
-            self._free = core.compile_model(model, "CPU", options)
-            self._static = {}
-            for shapes in config.static_shapes:
-                copy = model.clone()
-                copy.reshape({name: list(shape) for name, shape in shapes.items()})
-                compiled = core.compile_model(copy, "CPU", self._options)
-                self._static[shape_key(shapes, inputs)] = compiled
+            core = the_core(self._ov)
+            if compiled is None:
+                self._made = _compile(core, files, config, inputs)
+            else:
+                self._made = _read_back(core, compiled)
+            self._free, *copies = (model for model, _ in self._made)
+            self._static = dict(zip(keys, copies, strict=True))
         except Exception as cause:
             raise vendor_error(self._name, "opening the artifact", cause) from cause
         self._check()
@@ -135,8 +132,16 @@ class OpenVinoEngine:
                     times.setdefault(label, []).append(layer.real_time.total_seconds() * 1e6)
         return {label: statistics.median(each) for label, each in times.items()}
 
+    def export(self) -> Compiled:
+        try:
+            blobs = tuple(bytes(model.export_model().getbuffer()) for model, _ in self._made)
+        except Exception as cause:
+            raise vendor_error(self._name, "exporting what it compiled", cause) from cause
+        return Compiled(blobs, tuple(options for _, options in self._made))
+
     def close(self) -> None:
         self._free = None
+        self._made = []
         self._static = {}
 
     def _check(self) -> None:
@@ -149,31 +154,26 @@ class OpenVinoEngine:
             )
 
 
-def _core(ov: Any) -> Any:
-    """The one Core of this process, which is never closed.
+def _compile(
+    core: Any, files: Files, config: EngineConfig, inputs: Sequence[TensorSpec]
+) -> list[Made]:
+    """The free model, then its static copies."""
+    model = _read(core, files)
+    plain = compile_options(config)
+    free = {**plain, **_NO_FUSED_ATTENTION} if _attends_with_one_row(model, inputs) else plain
+    made: list[Made] = [(core.compile_model(model, "CPU", free), free)]
+    for shapes in config.static_shapes:
+        copy = model.clone()
+        copy.reshape({name: list(shape) for name, shape in shapes.items()})
+        made.append((core.compile_model(copy, "CPU", plain), plain))
+    return made
 
-    A Core gives its thread a stack for signal handlers and frees it at its end. When two end in
-    the order in which they began, or one ends in another thread, the thread is left with a
-    freed stack, and the next Ctrl-C kills the process.
-    """
-    process = os.getpid()
-    return _CORES.get(process) or _CORES.setdefault(process, ov.Core())
 
-
-def _options(config: EngineConfig) -> dict[str, str]:
-    options = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": config.precision,
-        "NUM_STREAMS": "1",
-        # Pinning costs two system calls per inference and piles processes up on the same cores.
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    if config.threads:
-        options["INFERENCE_NUM_THREADS"] = str(config.threads)
-    settings = dict(config.settings)
-    if settings.pop("profile", "0") == "1":
-        settings["PERF_COUNT"] = "YES"
-    return {**options, **settings}
+def _read_back(core: Any, compiled: Compiled) -> list[Made]:
+    return [
+        (core.import_model(blob, "CPU", dict(options)), options)
+        for blob, options in zip(compiled.blobs, compiled.options, strict=True)
+    ]
 
 
 def _read(core: Any, files: Files) -> Any:

@@ -23,7 +23,7 @@ IMAGE = str(DATA / "image.edgebm")
 X = TensorSpec("x", "float32", (1, 4))
 
 
-@pytest.mark.parametrize("name", ["run", "bench", "verify", "inspect", "doctor"])
+@pytest.mark.parametrize("name", ["run", "bench", "build", "verify", "inspect", "doctor"])
 def test_help_shows_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     assert f"edgebm {name}" in capsys.readouterr().out.partition("Example")[2]
