@@ -132,7 +132,7 @@ class Manifest:
     candidates: tuple[Variant, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is its inverse. Without candidates there is no such key."""
+        """Plain JSON types, without `candidates` if there are none; `from_dict` is its inverse."""
         raw = {"manifest_version": MANIFEST_VERSION, **asdict(self)}
         if not self.candidates:
             del raw["candidates"]

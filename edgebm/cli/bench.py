@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.candidates import MEASURE_S, bench_candidates
+from edgebm.cli.output import emit_json, json_option, refuse
 from edgebm.cli.text import facts
 from edgebm.errors import UsageError
 from edgebm.runtime.bench import CALLS_NEEDED, Timing
@@ -20,7 +21,9 @@ EXAMPLE = """\
 Examples:
   edgebm bench model.edgebm
   edgebm bench model.edgebm --seconds 60 --require p99=20ms --require max=35ms
+  edgebm bench all.edgebm --candidates -o m.json
 """
+_SECONDS = 5.0
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _FIELDS = {
     "p50": "p50_ms",
@@ -38,9 +41,8 @@ _LEVELS = {"p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="How long to measure. p99 needs 662 calls, p99.9 needs 6636.",
+    help="How long to measure. p99 needs 662 calls, p99.9 needs 6636. Default: 5, and 60 for "
+    "--candidates.",
 )
 @click.option("--target", default="auto", show_default=True, help="Target or runtime to use.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: as measured.")
@@ -51,6 +53,19 @@ _LEVELS = {"p90": 90.0, "p99": 99.0, "p99.9": 99.9}
     metavar="NAME=TIME",
     help="Exit with 3 if p50, p90, p99, p99.9, mean or max is over TIME, e.g. 20ms. May repeat.",
 )
+@click.option(
+    "--candidates",
+    is_flag=True,
+    help="Measure all candidates of a bundle of 'compress --all-candidates' for that to choose.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --candidates: the file for 'edgebm compress --measurements'.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing FILE.")
 @json_option
 @click.pass_context
 def command(
@@ -58,10 +73,13 @@ def command(
     /,
     *,
     bundle: Path,
-    seconds: float,
+    seconds: float | None,
     target: str,
     threads: int | None,
     limits: tuple[str, ...],
+    candidates: bool,
+    out: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure the latency of BUNDLE on this device, one call at a time.
@@ -69,10 +87,17 @@ def command(
     Of a model with states, steps of one stream are measured, which carries them along.
 
     A percentile is printed only when there were enough calls to know it with 99 % confidence.
+
+    --candidates measures everything that was tried, in turns, and writes what it finds to FILE.
+    Copy that to where the model is compressed: 'edgebm compress --measurements FILE' chooses by it.
     """
+    refuse(_mixed(candidates=candidates, out=out, force=force, others=bool(threads or limits)))
+    if candidates and out is not None:
+        bench_candidates(bundle, target, out, seconds or MEASURE_S, force=force, as_json=as_json)
+        return
     required = parse_limits(limits)
     with load(bundle, target=target, threads=threads) as session:
-        timing = session.benchmark(seconds)
+        timing = session.benchmark(seconds or _SECONDS)
         report = session.report()
         what = "steps of a stream" if session.states else "calls"
     missed = missed_limits(timing, required)
@@ -90,6 +115,17 @@ def command(
         click.echo(f"missed: {sentence}", err=True)
     if missed:
         ctx.exit(3)
+
+
+def _mixed(*, candidates: bool, out: Path | None, force: bool, others: bool) -> list[str]:
+    """Options that do not go together."""
+    if not candidates:
+        given = [name for name, on in (("--out", out is not None), ("--force", force)) if on]
+        return [f"{' and '.join(given)}: only with --candidates"] if given else []
+    faults = [] if out is not None else ["--candidates writes a file: name it with --out"]
+    if others:
+        faults.append("--candidates takes neither --threads nor --require: it measures them all")
+    return faults
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:

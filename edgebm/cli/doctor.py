@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, table
-from edgebm.runtime.cpu import arch, cgroup_cpus, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.machine import describe_machine
 
 EXAMPLE = """\
 \b
@@ -37,7 +33,6 @@ except EdgebmError as error:
     found = {"why": str(error), "hint": error.hint}
 print("\\n" + json.dumps(found))
 """
-_GOVERNORS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +94,6 @@ def probe(runtime: str, code: str = _PROBE) -> Probe:
         return Probe(runtime, why=f"the import ends with code {done.returncode}: {last}")
 
 
-def describe_machine() -> dict[str, Any]:
-    """Facts about processor and Python that decide what runs and how fast."""
-    return {
-        "cpu": cpu_name(),
-        "arch": arch(),
-        "features": sorted(cpu_features()),
-        "threads": usable_threads(),
-        "cgroup_cpus": cgroup_cpus(),
-        "governor": _governor(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "edgebm": metadata.version("edgebm"),
-    }
-
-
 def advice(machine: dict[str, Any]) -> list[str]:
     """What makes measurements unsteady or answers slow on this machine."""
     notes = []
@@ -125,15 +105,6 @@ def advice(machine: dict[str, Any]) -> list[str]:
     if machine["arch"] == "x86_64" and not {"avx512_vnni", "avx_vnni"} & set(machine["features"]):
         notes.append("the processor has no VNNI: int8 is less of a gain here")
     return notes
-
-
-def _governor() -> str:
-    paths = _GOVERNORS.glob("cpu[0-9]*/cpufreq/scaling_governor")
-    try:
-        found = {path.read_text(encoding="ascii").strip() for path in paths}
-    except OSError:
-        return ""
-    return ", ".join(sorted(found))
 
 
 def _shown(value: Any) -> str:

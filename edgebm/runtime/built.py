@@ -55,3 +55,12 @@ def files_sha256(files: Mapping[str, bytes]) -> str:
     for short, content in sorted(files.items()):
         total.update(f"{short}:{hashlib.sha256(content).hexdigest()};".encode())
     return total.hexdigest()
+
+
+def feeds_sha256(feeds: Feeds) -> str:
+    """Hash of a sample: of its arrays by their names."""
+    total = hashlib.sha256()
+    for name, array in sorted(feeds.items()):
+        total.update(f"{name}:{array.dtype.str}{array.shape};".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

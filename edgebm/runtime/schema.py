@@ -200,6 +200,8 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         BundleFormat: lists every fault.
     """
     faults = [*_face_faults(manifest), *_axis_faults(manifest), *_variant_faults(manifest)]
+    names = [candidate.id for candidate in manifest.candidates]
+    faults += [f"two candidates are called {name}" for name in set(names) if names.count(name) > 1]
     faults += state_faults(manifest)
     for name, member in manifest.members.items():
         if not _HEX.fullmatch(member.sha256):
@@ -246,9 +248,6 @@ def _axis_faults(manifest: Manifest) -> Iterable[str]:
 def _variant_faults(manifest: Manifest) -> Iterable[str]:
     if not manifest.variants:
         yield "there are no variants"
-    ids = [candidate.id for candidate in manifest.candidates]
-    if len(set(ids)) < len(ids):
-        yield "two candidates have the same name"
     inputs = {spec.name for spec in manifest.inputs}
     outputs = {spec.name for spec in manifest.outputs}
     for variant in (*manifest.variants, *manifest.candidates):

@@ -203,7 +203,8 @@ def _timed(alive: list[Outcome]) -> list[Outcome]:
         return alive
     for outcome in alive:
         if not outcome.measured.turns_ms:
-            outcome.status, outcome.why = "not_measured", "the run ended before it was timed"
+            why = outcome.measured.untimed or "the run ended before it was timed"
+            outcome.status, outcome.why = "not_measured", why
     return [o for o in alive if not o.status]
 
 

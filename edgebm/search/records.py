@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.runtime.built import files_sha256
+from edgebm.runtime.built import feeds_sha256, files_sha256
 from edgebm.runtime.cpu import arch, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
@@ -27,7 +25,7 @@ class Records:
 
     def __init__(self, journal: Journal, face: Face, feeds: Mapping[str, NDArray[Any]]) -> None:
         self.journal, self.face, self.feeds = journal, face, feeds
-        self._around = {**machine(), "face": asdict(face), "sample": _digest(feeds)}
+        self._around = {**machine(), "face": asdict(face), "sample": feeds_sha256(feeds)}
         self._seen: dict[int, tuple[Artifact, str]] = {}
 
     def find(self, kind: str, candidate: Candidate, **more: Any) -> Any | None:
@@ -64,11 +62,3 @@ def machine() -> dict[str, Any]:
         "cpu": [arch(), cpu_name(), sorted(cpu_features()), usable_threads()],
         "versions": [platform.python_version(), version("numpy"), version("edgebm")],
     }
-
-
-def _digest(feeds: Mapping[str, NDArray[Any]]) -> str:
-    total = hashlib.sha256()
-    for name, array in sorted(feeds.items()):
-        total.update(f"{name}:{array.dtype.str}{array.shape};".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()

@@ -174,6 +174,8 @@ class SparsitySearch:
             "params": self.job.model.param_count(),
             "trials": [trial_dict(trial, taken=trial.found is best) for trial in self.trials],
         }
+        others = [plain, *(trial.found for trial in self.trials if trial.found is not None)]
+        best.rivals = tuple(each.choice for each in others if each is not best)
         best.notes += [refusal(trial) for trial in self.trials if trial.found is not best]
         best.undone = tuple(dict.fromkeys([*best.undone, *undone]))
         best.interrupted = self.deadline.interrupted
