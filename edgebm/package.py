@@ -16,9 +16,9 @@ from edgebm.bundle_writer import golden_members, sample_members, write_bundle
 from edgebm.errors import UsageError
 from edgebm.ir.indices import index_limits
 from edgebm.report.html import render_html
-from edgebm.runtime.candidate_file import SEARCH
+from edgebm.runtime.candidate_file import MADE_FROM, SEARCH, STRUCTURES
 from edgebm.runtime.npy import npy_bytes
-from edgebm.search.board import search_parts, untimed_note
+from edgebm.search.board import made_from, untimed_note
 from edgebm.search.found import Found
 from edgebm.search.golden import golden_samples
 from edgebm.search.job import Job
@@ -82,7 +82,7 @@ def write_result(
             "recipe": report["recipe"],
             "seed": job.options.seed,
             "versions": versions(),
-            **({SEARCH: search_parts(job, found)} if everything else {}),
+            **({SEARCH: _search(job, found, targets)} if everything else {}),
         },
     )
     return write_bundle(out, manifest, members, force=force), report
@@ -112,6 +112,17 @@ def write_anyway(
         each.interrupted = True
     found[0].warnings.append("interrupted while the bundle was written; nothing was left out")
     return write_result(job, found, out, force=True, keep=keep, everything=everything)
+
+
+def _search(job: Job, found: Sequence[Found], targets: Sequence[Packed]) -> dict[str, Any]:
+    """By target, what the host must know to recognize figures of its candidates again."""
+    return {
+        each.target.name: {
+            MADE_FROM: made_from(job, each.target),
+            STRUCTURES: target.structures,
+        }
+        for each, target in zip(found, targets, strict=True)
+    }
 
 
 def _tell_candidates(

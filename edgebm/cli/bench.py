@@ -89,7 +89,7 @@ def command(
     A percentile is printed only when there were enough calls to know it with 99 % confidence.
 
     --candidates measures everything that was tried, in turns, and writes what it finds to FILE.
-    Copy that to where the model is compressed: 'edgebm compress --measurements FILE' chooses by it.
+    Where the model is compressed, 'edgebm compress --measurements FILE' chooses by that.
     """
     refuse(_mixed(candidates=candidates, out=out, force=force, others=bool(threads or limits)))
     if candidates and out is not None:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from edgebm.runtime.built import Built, Feeds, feeds_sha256, files_sha256
+from edgebm.runtime.built import Feeds, feeds_sha256
 from edgebm.runtime.entries import Entry
 from edgebm.runtime.turns import Measurement
+from edgebm.spec import EngineConfig
 
 # The part of a bundle's provenance that says, by target, what the candidates were made from.
 SEARCH = "search"
+MADE_FROM, STRUCTURES = "made_from", "structures"
 _BOARD, _TIMES = "board", "board times"
 
 
@@ -20,16 +22,18 @@ def board_key(target: str) -> tuple[str, dict[str, Any]]:
     return _BOARD, {"target": target}
 
 
-def times_key(target: str, built: Built, feeds: Feeds) -> tuple[str, dict[str, Any]]:
+def times_key(
+    target: str, structure: str, config: EngineConfig, feeds: Feeds
+) -> tuple[str, dict[str, Any]]:
     """Kind and parts of the entry with the times of one candidate.
 
     They hold everything that decides the times but for the board, its versions and its state.
+    `structure` is the hash that the host made of the artifact's graph.
     """
     parts = {
         "target": target,
-        "runtime": built.runtime,
-        "artifact": files_sha256(built.files),
-        "config": asdict(built.config),
+        "structure": structure,
+        "config": asdict(config),
         "sample": feeds_sha256(feeds),
     }
     return _TIMES, parts

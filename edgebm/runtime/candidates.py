@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -11,7 +12,14 @@ from typing import Any
 from edgebm.errors import BundleFormat, EdgebmError, UsageError
 from edgebm.runtime.built import Built, bound
 from edgebm.runtime.bundle import Bundle
-from edgebm.runtime.candidate_file import SEARCH, board_entry, times_entry, times_key
+from edgebm.runtime.candidate_file import (
+    MADE_FROM,
+    SEARCH,
+    STRUCTURES,
+    board_entry,
+    times_entry,
+    times_key,
+)
 from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.engines import RUNTIMES, Engine
 from edgebm.runtime.entries import Entry
@@ -61,39 +69,53 @@ def candidates_of(bundle: Bundle, name: str) -> tuple[str, list[Variant]]:
 
 
 def measure_candidates(
-    bundle: Bundle, name: str, measure_s: float, progress: Progress
+    bundle: Bundle, wanted: str, measure_s: float, progress: Progress
 ) -> Measured:
     """Try every candidate out, re-run its golden samples, and time all of them in turns.
 
     Each is first run in a process of its own: one that dies there is a failed candidate. The
     rules are those of the host: at least two turns and at most 12, for about `measure_s` seconds;
-    then those that are still in the race get up to as long again to earn a p99, the fastest first.
+    then those that are still in the race earn a p99, the fastest first, for as long again at most.
 
     Raises:
         UsageError, BundleIncompatible: as `candidates_of`.
         BundleFormat: the bundle does not tell what its candidates were made from.
     """
-    target, variants = candidates_of(bundle, name)
-    made_from = bundle.manifest.provenance.get(SEARCH, {}).get(target)
-    if made_from is None:
-        raise BundleFormat(f"{bundle.path} does not tell what its candidates were made from")
+    target, variants = candidates_of(bundle, wanted)
+    search = _search(bundle, target, variants)
     tests = tested(bundle, variants, progress)
     race = CandidateRace(bundle, variants, tests)
     race.run(measure_s, lambda done, total: progress("measure", done, total))
-    for each in race.unearned():
-        race.earn_p99([each], measure_s, lambda done, total: progress("measure p99", done, total))
+    race.earn_p99s(measure_s, lambda done, total: progress("measure p99", done, total))
     facts = {
         "machine": {**describe_machine(), "runtimes": _runtimes()},
         "bundle": bundle.digest,
         "candidates": [each.id for each in variants],
         "made_with": bundle.manifest.provenance.get("versions", {}),
-        SEARCH: made_from,
+        MADE_FROM: search[MADE_FROM],
     }
     entries = [board_entry(target, facts)]
-    for each in variants:
-        key = times_key(target, race.built[each.id], race.feeds)
-        entries.append(times_entry(key, each.id, race.results[each.id], tests[each.id].peak_mib))
+    for variant in variants:
+        structure = search[STRUCTURES][variant.id]
+        key = times_key(target, structure, variant.config, race.feeds)
+        peak_mib = tests[variant.id].peak_mib
+        entries.append(times_entry(key, variant.id, race.results[variant.id], peak_mib))
     return Measured(target, facts, entries, race.results, tests)
+
+
+def _search(bundle: Bundle, target: str, variants: Sequence[Variant]) -> dict[str, Any]:
+    """What the host will recognize the figures of `target` by."""
+    told = bundle.manifest.provenance.get(SEARCH)
+    search = told.get(target) if isinstance(told, dict) else None
+    ids = {each.id for each in variants}
+    if not (
+        isinstance(search, dict)
+        and MADE_FROM in search
+        and isinstance(search.get(STRUCTURES), dict)
+        and ids <= search[STRUCTURES].keys()
+    ):
+        raise BundleFormat(f"{bundle.path} does not tell what its candidates were made from")
+    return search
 
 
 def tested(bundle: Bundle, variants: Sequence[Variant], progress: Progress) -> dict[str, Tested]:
@@ -150,15 +172,19 @@ class CandidateRace(Turns):
         self._keep_open = 2 * sum(sizes) <= OPEN_BYTES
         self._open: dict[str, tuple[Engine, Callable[[], None]]] = {}
 
-    def unearned(self) -> list[str]:
-        """Those that are in the race to its end and have no p99 yet, the fastest first."""
+    def earn_p99s(self, measure_s: float, progress: Callable[[int, int], None]) -> None:
+        """More calls of those that are in the race to its end, while `measure_s` lasts."""
         left = {
             name: result.p50_ms
             for name, result in self.results.items()
             if result.p50_ms is not None and not result.dropped and not result.failed
         }
-        fastest = sorted(left, key=lambda name: left[name] or 0.0)
-        return [name for name in fastest if self.results[name].p99_ms is None]
+        end = time.monotonic() + measure_s
+        for name in sorted(left, key=lambda name: left[name] or 0.0):
+            try:
+                self.earn_p99([name], end - time.monotonic(), progress)
+            except EdgebmError as error:  # noqa: PERF203 - a handful
+                self.results[name].failed = str(error)
 
     def _timed(self, name: str, turn: int, *, p99: bool) -> Turn:
         try:

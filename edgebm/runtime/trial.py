@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebm.errors import ResourceError
 from edgebm.runtime.built import Built, Feeds
 
 _TIMEOUT_S = 120.0
@@ -35,7 +36,12 @@ class Trial:
 
 
 def try_out(built: Built, feeds: Feeds) -> Trial:
-    """Load an artifact and run it a few times on one sample, in a new process."""
+    """Load an artifact and run it a few times on one sample, in a new process.
+
+    Raises:
+        ResourceError: no process can be started.
+        KeyboardInterrupt: somebody ended that process: this one was to end, too.
+    """
     with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
         _write_job(Path(folder), built, feeds)
         command = [sys.executable, "-m", "edgebm.runtime.trial_process", folder]
@@ -45,6 +51,8 @@ def try_out(built: Built, feeds: Feeds) -> Trial:
             )
         except subprocess.TimeoutExpired:
             return Trial(None, f"a trial run did not end within {_TIMEOUT_S:g} s")
+        except OSError as cause:  # no memory for another process, say
+            raise ResourceError(f"a trial run could not be started: {cause}") from cause
     if done.returncode in (-signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt  # somebody ended both processes; the candidate did not fail
     if done.returncode < 0:

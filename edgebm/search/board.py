@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgebm.errors import UsageError
-from edgebm.runtime.candidate_file import SEARCH, board_key, times_key, times_of
+from edgebm.runtime.candidate_file import MADE_FROM, board_key, times_key, times_of
 from edgebm.runtime.journal import Journal
 from edgebm.runtime.turns import Measurement
 from edgebm.search.candidates import Candidate
 from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.race import Race
-from edgebm.search.runner import built
 from edgebm.search.stateful import carried_parts
+from edgebm.search.structure import structure_sha256
 from edgebm.target import Target
 
 _UNTIMED = "it was not measured on the board"
@@ -26,11 +26,17 @@ _SHOWN = 60  # characters of a value that differs
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """The board that is `target`, and what `journal` has of it."""
+    """The board that is `target`, and what `journal` has of it.
+
+    Of what was asked for, `peaks_mib` is the peak memory there, by `Candidate.answers_id`, and
+    `untimed` are the ids of the candidates that were not measured there.
+    """
 
     target: str
     facts: Mapping[str, Any]
     journal: Journal
+    peaks_mib: dict[str, float | None] = field(default_factory=dict)
+    untimed: set[str] = field(default_factory=set)
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -45,12 +51,16 @@ class Board:
             UsageError: the float model has none, so that nothing can be compared.
         """
         for candidate in race.candidates:
-            measured = self._times(candidate, race)[0]
+            measured, peak_mib = self._times(candidate, race)
+            if peak_mib is not None:
+                self.peaks_mib.setdefault(candidate.answers_id, peak_mib)
             if measured.failed:
                 measured.failed = f"on the board: {measured.failed}"
             if here := race.results[candidate.id].failed:
                 measured = Measurement(failed=here)
             race.results[candidate.id] = measured
+            if measured.untimed and not candidate.artifact.promise:
+                self.untimed.add(candidate.id)
         floats = [c for c in race.candidates if c.is_float_baseline]
         if floats and all(race.results[c.id].untimed for c in floats):
             raise UsageError(
@@ -59,13 +69,19 @@ class Board:
                 "those and the same options, or make the bundle and measure it again",
             )
 
-    def peaks_mib(self, race: Race) -> dict[str, float | None]:
-        """Peak memory on the board by `Candidate.answers_id`."""
-        return {c.answers_id: self._times(c, race)[1] for c in reversed(race.candidates)}
+    def warning(self) -> str:
+        """A sentence about the candidates without figures; empty where all have some."""
+        if not self.untimed:
+            return ""
+        return (
+            f"{self.target}: without figures of the board, and so not to be chosen: "
+            f"{', '.join(sorted(self.untimed))}. To have them measured, write all candidates "
+            "again and measure that bundle"
+        )
 
     def _times(self, candidate: Candidate, race: Race) -> tuple[Measurement, float | None]:
-        files = built(candidate, race.records.face)
-        key = times_key(self.target, files, race.records.feeds)
+        structure = structure_sha256(candidate.artifact)
+        key = times_key(self.target, structure, candidate.config, race.records.feeds)
         found = self.journal.find(*key)
         if found is None:
             return Measurement(untimed=_UNTIMED), None
@@ -81,7 +97,7 @@ def board_of(journal: Journal, job: Job, target: Target) -> Board | None:
     facts = journal.find(*board_key(target.name))
     if facts is None:
         return None
-    there, here = facts[SEARCH], made_from(job, target)
+    there, here = facts[MADE_FROM], made_from(job, target)
     other = [
         f"{name} ({difference(there.get(name), here[name])})"
         for name in here
@@ -116,11 +132,6 @@ def check_boards(journal: Journal, job: Job, targets: Sequence[Target]) -> list[
         for target, board in zip(targets, boards, strict=True)
         if journal.count and board is None and not target.is_host
     ]
-
-
-def search_parts(job: Job, found: Sequence[Found]) -> dict[str, Any]:
-    """What the candidates of each target were made from, for the bundle to say."""
-    return {each.target.name: made_from(job, each.target) for each in found}
 
 
 def made_from(job: Job, target: Target) -> dict[str, Any]:

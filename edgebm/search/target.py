@@ -113,7 +113,7 @@ class Search:
             choice = self._repaired(mend, choice, chooser, race)
         ids = choice.chosen.candidate.id, choice.baseline.candidate.id
         self.stages.run("measure p99", lambda: self.measuring.earn_p99(race, *ids))
-        found = self._found(choice, judge, race)
+        found = self._found(choice, judge)
         self.stages.run("compare layers", lambda: self._compare(found))
         self._explain(mend, found, race)
         self.stages.run("inspect", lambda: self._inspect(found))
@@ -246,7 +246,7 @@ class Search:
         found.notes += [note] if (note := mend.note(found.choice)) else []
         found.analysis = self.stages.run("explain", lambda: mend.explain(found.choice, race))
 
-    def _found(self, choice: Choice, judge: Judge, race: Race) -> Found:
+    def _found(self, choice: Choice, judge: Judge) -> Found:
         notes = [*self.job.notes, *self.decisions.notes, promise_note(choice)]
         found = Found(
             self.target,
@@ -256,16 +256,18 @@ class Search:
             [note for note in notes if note],
             self.stages.seconds.spent,
         )
-        found.memory = self._memory(race)
+        found.memory = self._memory()
         board = self.measuring.board
         found.measured_on = None if board is None else board.machine
+        if board is not None and (lacking := board.warning()):
+            found.warnings.append(lacking)
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         return found
 
-    def _memory(self, race: Race) -> dict[str, float | None]:
+    def _memory(self) -> dict[str, float | None]:
         """Peak memory where the latency was measured; another CPU's is not this one's."""
         if self.measuring.board is not None:
-            return self.measuring.board.peaks_mib(race)
+            return self.measuring.board.peaks_mib
         if not self.target.is_host:
             return {}
         return {key: trial.peak_mib for key, trial in self.measuring.trials.items()}

@@ -16,6 +16,7 @@ from edgebm.search.found import Found
 from edgebm.search.golden import Golden, golden_errors, tolerances
 from edgebm.search.job import Job
 from edgebm.search.simulate import provable
+from edgebm.search.structure import structure_sha256
 from edgebm.spec import Variant
 
 
@@ -23,13 +24,15 @@ from edgebm.spec import Variant
 class Packed:
     """The chosen variant of one target, every candidate if they are wanted, and their files.
 
-    `tests` tells of each candidate how its self-test ended here, for the report.
+    `tests` tells of each candidate how its self-test ended here, for the report, and
+    `structures` by its name what decides how fast it is.
     """
 
     chosen: Variant
     files: dict[str, bytes]
     candidates: list[Variant] = field(default_factory=list)
     tests: list[dict[str, Any]] = field(default_factory=list)
+    structures: dict[str, str] = field(default_factory=dict)
 
 
 def packed(job: Job, found: Found, golden: Golden, *, everything: bool) -> Packed:
@@ -95,6 +98,7 @@ class _Everything:
             number += 1
         self.out.candidates.append(variant)
         self.out.files |= _bytes(artifact, files)
+        self.out.structures[variant.id] = structure_sha256(artifact)
         self._tell(variant.id, errors=errors)
 
     def _tell(

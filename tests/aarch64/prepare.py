@@ -2,9 +2,9 @@
 
     python tests/aarch64/prepare.py FOLDER
 
-needs Debian or a relative of it (apt-get, dpkg-deb), about 700 MB of disk and the network; no root, and
-nothing is installed on this machine. Debian's `qemu-user-static`, its Python 3.11 for arm64 with all
-that this depends on, and the aarch64 wheels of PyPI go into FOLDER. Then
+needs Debian or a relative of it (apt-get, dpkg-deb), about 700 MB of disk and the network; no
+root, and nothing is installed on this machine. Debian's `qemu-user-static`, its Python 3.11 for
+arm64 with all that this depends on, and the aarch64 wheels of PyPI go into FOLDER. Then
 
     EDGEBM_AARCH64=FOLDER python -m pytest -m aarch64 tests/aarch64
 """
@@ -140,7 +140,9 @@ def run(
         command, capture_output=True, text=True, check=False, cwd=folder, env=variables
     )
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        raise SystemExit(
+            f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
     return done.stdout.strip()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from graphs import face, random_model, samples
 
+from edgebm.errors import ResourceError
 from edgebm.runtime.trial import try_out
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Artifact, Candidate
@@ -31,6 +32,15 @@ def test_a_broken_artifact_says_why() -> None:
     trial = try_out(built(Candidate(broken, EngineConfig()), face(MODEL)), FEEDS)
     assert trial.peak_mib is None
     assert "BackendFailed" in trial.failed
+
+
+def test_without_room_for_a_process_no_candidate_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    candidate = Candidate(build_float(MODEL, "onnxruntime"), EngineConfig())
+    with pytest.raises(ResourceError, match="could not be started"):
+        try_out(built(candidate, face(MODEL)), FEEDS)
 
 
 @pytest.fixture
