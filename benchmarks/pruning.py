@@ -91,7 +91,7 @@ PLANS = {
     "resnet56": Plan(
         Cifar("resnet56", "top-1 %", top1, IMAGE, 1.0),
         WORK / "cifar10_unlabelled.npz",
-        18,
+        17,
         "half the MACs and INT8: at most 1.0 points lost, at least 3 times faster than float",
         {"drop_blocks": 0.5},
         {"eval": WORK / "cifar10_validation.npz", "metric": "top1", "max_drop": 1.0},
@@ -118,7 +118,7 @@ PLANS = {
     "minilm": Plan(
         TASKS["minilm"],
         WORK / "minilm_unlabelled.npz",
-        36,
+        35,
         "two thirds of the MACs of projections and MLPs and INT8: Spearman at least 81.8, at "
         "least 6 times faster than float",
         {"prune": 0.667},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgebm.errors import EdgebmError
 
 if TYPE_CHECKING:
+    import edgebm.realtime as realtime  # noqa: PLR0402 - never from the root
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
     from edgebm.verbs.analyze import analyze
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "prune",
     "quantize",
+    "realtime",
 ]
 _VERBS = (
     "analyze", "as_module", "compress", "distill", "evaluate", "plan", "prune", "quantize",
@@ -51,11 +53,13 @@ _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in {*_MODULES, "realtime"}:
         raise AttributeError(f"module 'edgebm' has no attribute {name!r}")
+    if name == "realtime":
+        return importlib.import_module("edgebm.realtime")
     value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *_MODULES, "realtime"})

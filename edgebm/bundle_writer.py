@@ -18,7 +18,8 @@ from edgebm.runtime.bundle import sample_member
 from edgebm.runtime.container import MANIFEST, SIGNATURE, pack
 from edgebm.runtime.files import write_atomically
 from edgebm.runtime.npy import npy_bytes
-from edgebm.runtime.schema import parse_json, read_manifest
+from edgebm.runtime.schema import read_manifest
+from edgebm.runtime.strict_json import parse_json
 from edgebm.spec import Manifest, Member
 
 _ELSEWHERE = "choose another folder"

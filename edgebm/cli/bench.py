@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgebm.cli.candidates import MEASURE_S, bench_candidates
+from edgebm.cli.limits import FIELDS, calls_needed, missed_limits, parse_limits
 from edgebm.cli.output import emit_json, json_option, refuse
 from edgebm.cli.text import facts
-from edgebm.errors import UsageError
-from edgebm.runtime.bench import CALLS_NEEDED, Timing
+from edgebm.runtime.bench import Timing
+from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
 from edgebm.runtime.session import load
 
 EXAMPLE = """\
 \b
 Examples:
   edgebm bench model.edgebm
-  edgebm bench model.edgebm --seconds 60 --require p99=20ms --require max=35ms
+  edgebm bench model.edgebm --seconds 60 --require p99=20ms,max=35ms
   edgebm bench all.edgebm --candidates -o m.json
 """
 _SECONDS = 5.0
-_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-_FIELDS = {
-    "p50": "p50_ms",
-    "p90": "p90_ms",
-    "p99": "p99_ms",
-    "p99.9": "p999_ms",
-    "mean": "mean_ms",
-    "max": "max_ms",
-}
-_LEVELS = {"p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 
 @click.command(epilog=EXAMPLE)
@@ -50,8 +41,9 @@ _LEVELS = {"p90": 90.0, "p99": 99.0, "p99.9": 99.9}
     "--require",
     "limits",
     multiple=True,
-    metavar="NAME=TIME",
-    help="Exit with 3 if p50, p90, p99, p99.9, mean or max is over TIME, e.g. 20ms. May repeat.",
+    metavar="NAME=TIME,...",
+    help="Exit with 3 if p50, p90, p95, p99, p99.9, mean or max is over TIME, such as 800us, "
+    "20ms or 1s, or is not known, or the run is not valid. May repeat.",
 )
 @click.option(
     "--candidates",
@@ -86,7 +78,9 @@ def command(
 
     Of a model with states, steps of one stream are measured, which carries them along.
 
-    A percentile is printed only when there were enough calls to know it with 99 % confidence.
+    A percentile is printed only when there were enough calls to know it with 99 % confidence. A
+    run in which the board was throttled is INVALID. One stream, one call after the other: this is
+    no MLPerf result.
 
     --candidates measures everything that was tried, in turns, and writes what it finds to FILE.
     Where the model is compressed, 'edgebm compress --measurements FILE' chooses by that.
@@ -95,25 +89,41 @@ def command(
     if candidates and out is not None:
         bench_candidates(bundle, target, out, seconds or MEASURE_S, force=force, as_json=as_json)
         return
+    seconds = seconds or _SECONDS
     required = parse_limits(limits)
     with load(bundle, target=target, threads=threads) as session:
-        timing = session.benchmark(seconds or _SECONDS)
+        before = read_board()
+        timing = session.benchmark(seconds)
+        after = read_board()
         report = session.report()
         what = "steps of a stream" if session.states else "calls"
-    missed = missed_limits(timing, required)
+    missed = missed_limits(timing, required, seconds)
+    invalid = throttled_between(before, after)
+    warnings = [*report["warnings"], *after.hot, *stopped_between(before, after)]
     if as_json:
-        emit_json({"timing": asdict(timing), "of": what, "missed": missed, "report": report})
-    else:
-        click.echo(_text(timing, what))
-        click.echo(
-            f"{report['target']}/{report['runtime']} {report['runtime_version']}, "
-            f"{report['precision']}, {report['threads']} thread(s), {report['device']}"
+        emit_json(
+            {
+                "timing": asdict(timing),
+                "of": what,
+                "required": required,
+                "missed": missed,
+                "valid": not invalid,
+                "invalid": invalid,
+                "warnings": warnings,
+                "board": {"before": before.to_dict(), "after": after.to_dict()},
+                "report": report,
+            }
         )
-    for warning in report["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
-    for sentence in missed:
-        click.echo(f"missed: {sentence}", err=True)
-    if missed:
+    else:
+        click.echo(_text(timing, what, report, (before, after)))
+    for kind, sentences in (
+        ("warning", warnings),
+        ("INVALID", invalid),
+        ("missed", missed),
+    ):
+        for sentence in sentences:
+            click.echo(f"{kind}: {sentence}", err=True)
+    if missed or (required and invalid):
         ctx.exit(3)
 
 
@@ -128,50 +138,31 @@ def _mixed(*, candidates: bool, out: Path | None, force: bool, others: bool) -> 
     return faults
 
 
-def parse_limits(texts: Sequence[str]) -> dict[str, float]:
-    """`["p99=20ms"]` as `{"p99": 20.0}`, in milliseconds.
-
-    Raises:
-        UsageError: lists every text that is no such limit.
-    """
-    limits: dict[str, float] = {}
-    wrong = []
-    for text in texts:
-        found = re.fullmatch(r"([a-z0-9.]+)=([0-9]*\.?[0-9]+)(us|ms|s)", text.replace(" ", ""))
-        if found and found.group(1) in _FIELDS:
-            limits[found.group(1)] = float(found.group(2)) * _UNITS_MS[found.group(3)]
-        else:
-            wrong.append(text)
-    if wrong:
-        raise UsageError(
-            f"--require {', '.join(map(repr, wrong))} is not NAME=TIME",
-            hint=f"such as p99=20ms; names: {', '.join(_FIELDS)}; units: {', '.join(_UNITS_MS)}",
-        )
-    return limits
-
-
-def missed_limits(timing: Timing, limits: dict[str, float]) -> list[str]:
-    """A sentence for each limit that is missed, or cannot be judged."""
-    missed = []
-    for name, limit in limits.items():
-        value = getattr(timing, _FIELDS[name])
-        if value is None:
-            needed = CALLS_NEEDED[_LEVELS[name]]
-            missed.append(
-                f"{name} is not known after {timing.calls} calls, {needed} are needed: "
-                "measure longer with --seconds"
-            )
-        elif value > limit:
-            missed.append(f"{name} is {value:.4g} ms, {limit:.4g} ms were required")
-    return missed
-
-
-def _text(timing: Timing, what: str) -> str:
-    values = {name: getattr(timing, field) for name, field in _FIELDS.items()}
-    lines = {
-        name: f"{value:.4f} ms"
-        if value is not None
-        else f"needs {CALLS_NEEDED[_LEVELS[name]]} calls"
-        for name, value in values.items()
+def _text(
+    timing: Timing, what: str, report: Mapping[str, Any], boards: tuple[Board, Board]
+) -> str:
+    lines: dict[str, object] = {}
+    for name, field in FIELDS.items():
+        value = getattr(timing, field)
+        known = value is not None
+        lines[name] = f"{value:.4f} ms" if known else f"needs {calls_needed(name)} calls"
+    layers = ", ".join(f"{count} {precision}" for precision, count in report["layers"].items())
+    lines |= {
+        what: timing.calls,
+        "runtime": f"{report['runtime']} {report['runtime_version']} ({report['target']})",
+        "precision": report["precision"] + (f" (layers that ran: {layers})" if layers else ""),
+        "threads": report["threads"],
+        "device": report["device"],
+        "clock": _span([board.clock_mhz for board in boards], "MHz"),
+        "temperature": _span([board.temperature_c for board in boards], "C"),
+        "run": "INVALID" if throttled_between(*boards) else "valid",
     }
-    return facts({**lines, what: timing.calls})
+    return facts(lines)
+
+
+def _span(values: Sequence[float | None], unit: str) -> str:
+    """A figure before and after."""
+    first, last = values
+    if first is None or last is None:
+        return "not told by this system"
+    return f"{first:.0f} to {last:.0f} {unit}"

@@ -33,6 +33,8 @@ def bench_candidates(
     failed = {name: each.failed for name, each in found.results.items() if each.failed}
     for name, why in failed.items():
         click.echo(f"warning: {name} failed: {why}", err=True)
+    for sentence in found.facts["slowed"]:
+        click.echo(f"warning: {sentence}: measure again when the board keeps its pace", err=True)
     if len(failed) == len(found.results):
         raise BackendFailed(
             "no candidate runs here: the reasons are above", hint="'edgebm doctor' shows runtimes"

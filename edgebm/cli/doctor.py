@@ -66,6 +66,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     else:
         rows = [(p.runtime, p.version if p.loads else p.why, p.hint) for p in probes]
         shown = {name: _shown(value) for name, value in machine.items()}
+        shown["throttled"] = "yes" if machine["throttled"] else "no"
         click.echo(facts(shown) + "\n\n" + table(("runtime", "version", "what to do"), rows))
         for note in notes:
             click.echo(f"note: {note}", err=True)
@@ -99,6 +100,12 @@ def advice(machine: dict[str, Any]) -> list[str]:
     notes = []
     if machine["governor"] not in {"", "performance"}:
         notes.append(f"the CPU governor is '{machine['governor']}': clocks change between calls")
+    limit, most = machine["clock_limit_mhz"], machine["clock_max_mhz"]
+    if limit is not None and most is not None and limit < most:
+        notes.append(
+            f"the clock is limited to {limit:.0f} of {most:.0f} MHz: by a power mode, or by heat"
+        )
+    notes += machine["throttled"]
     quota = machine["cgroup_cpus"]
     if quota is not None:
         notes.append(f"a cgroup allows {quota:g} CPUs: calls wait when the quota is used up")
@@ -110,4 +117,6 @@ def advice(machine: dict[str, Any]) -> list[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
+    if isinstance(value, float):
+        return f"{value:g}"
     return "none" if value is None else str(value)

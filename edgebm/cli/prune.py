@@ -112,7 +112,8 @@ def command(
     content = made.model.to_bytes()
     write_file(path, content, force=force)
     for skip in made.skips:
-        click.echo(f"note: {skip.node}: {skip.reason}", err=True)
+        where = "" if skip.node == "?" else f"{skip.node}: "
+        click.echo(f"note: {where}{skip.reason}", err=True)
     if as_json:
         emit_json({"path": path, "notes": made.notes, "float_ms": made.float_ms})
         return

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgebm.errors import UsageError
 from edgebm.runtime.files import replace_atomically
 
-_FORMAT = 1
+_FORMAT = 2
 _META = "meta"
 _ANEW = "begin anew without --resume"
 

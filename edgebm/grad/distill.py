@@ -159,6 +159,11 @@ def _diverged(fitted: Fitted, schedule: Schedule) -> TrainingDiverged:
 
 def _endings(fitted: Fitted, schedule: Schedule) -> Iterator[str]:
     """Sentences on how it ended, where that is not as planned."""
+    if fitted.factor < schedule.factors[0]:
+        yield (
+            f"the learning rate was up to {fitted.factor * schedule.rate:g}: at "
+            f"{schedule.rate:g} the first steps made the student worse than it began"
+        )
     if fitted.planned < schedule.steps:
         yield (
             f"{fitted.planned} steps were planned, by the time that this machine takes for one: "

@@ -48,7 +48,7 @@ def identity(
     The learning rate is not among it: a lower one is how to go on where training diverged.
     """
     settings = asdict(teaching)
-    del settings["schedule"]["rate"]
+    del settings["schedule"]["rate"], settings["schedule"]["factors"]
     return {
         "student": hashlib.sha256(student.to_bytes()).hexdigest(),
         "teacher": hashlib.sha256(teacher.to_bytes()).hexdigest(),

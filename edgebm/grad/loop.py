@@ -19,6 +19,7 @@ from edgebm.grad.losses import Tensors
 from edgebm.grad.module import GraphModule
 from edgebm.grad.pace import step_seconds
 from edgebm.grad.schedule import Schedule
+from edgebm.grad.steady_rate import steady_factor, trial_steps
 from edgebm.grad.stepper import Stepper, exchanging, together
 from edgebm.grad.task import Ended, Fitted, Place, Task
 from edgebm.grad.update import Updater
@@ -42,7 +43,7 @@ class Training:
         self._updater = self._new_updater()
         self._done = self._resumed_at = 0
         self._steps = schedule.steps if self._parameters else 0
-        self._every = 0
+        self._every, self._factor = 0, schedule.factors[0]
         self._before = math.nan
         self._start = time.monotonic()
 
@@ -70,6 +71,8 @@ class Training:
             self._every = self._schedule.check_in(self._steps, judging_s)
         if self._world.size > 1 and self._done < self._steps:
             self._forward = self._distributed()
+        if not self._resumed_at and self._steps and len(self._schedule.factors) > 1:
+            self._factor = steady_factor(self._schedule.factors, self._before, self._attempt)
 
     def run(self, progress: Callable[[int, int], None], held: Interrupts) -> Ended:
         while self._done < self._steps:
@@ -96,7 +99,7 @@ class Training:
         self._module.eval()
         return Fitted(
             self._done, self._before, self._keeper.best, ended,
-            self._steps, self._spent(), self._resumed_at,
+            self._steps, self._spent(), self._resumed_at, self._factor,
         )  # fmt: skip
 
     def _advance(self, held: Interrupts) -> bool:
@@ -107,7 +110,7 @@ class Training:
         told = [loss, float(bool(held.pending))]
         total, stop = self._world.total(torch.tensor(told, dtype=torch.float64)).tolist()
         held.agreed = stop > 0
-        rate = self._schedule.rate_at(self._done, self._steps)
+        rate = self._factor * self._schedule.rate_at(self._done, self._steps)
         if not math.isfinite(total) or not self._updater.apply(rate):
             return False
         self._done += 1
@@ -146,7 +149,22 @@ class Training:
             each = step_seconds(self._try, self._steps, _TRYING * budget, self._world)
         checks = 1 + self._schedule.checks(judging_s)
         left = budget * _MARGIN - self._world.shared(self._spent()) - checks * judging_s
-        return max(1, min(self._steps, int(left / each)))
+        steps = max(1, min(self._steps, int(left / each)))
+        if (trials := len(self._schedule.factors)) > 1:
+            left -= trials * (trial_steps(steps) * each + judging_s)
+        return max(1, min(steps, int(left / each)))
+
+    def _attempt(self, factor: float) -> float:
+        """The loss after a few steps at one factor of the rate, from the start."""
+        count = trial_steps(self._steps)
+        with self._tried():
+            for number in range(count):
+                self._backward(number * (self._steps - 1) // count)
+                if not self._updater.apply(factor * self._schedule.rate):
+                    return math.inf
+            self._stepper.eval()
+            with torch.no_grad():
+                return self._judged()
 
     def _try(self, step: int) -> None:
         self._backward(step)
@@ -164,13 +182,19 @@ class Training:
     def _tried(self) -> Iterator[None]:
         """Steps that leave nothing behind."""
         held = {k: v.clone() for k, v in self._keeper.changing().items()}
+        weights = [p.detach().clone() for p in self._parameters]
         optimizer = self._updater.state()
         self._stepper.train(self._task.moving)
-        yield
-        self._stepper.eval()
-        self._updater = self._new_updater()
-        self._updater.restore(*optimizer)
-        self._keeper.put(held)
+        try:
+            yield
+        finally:
+            self._stepper.eval()
+            self._updater = self._new_updater()
+            self._updater.restore(*optimizer)
+            self._keeper.put(held)
+            with torch.no_grad():  # those of the objective too, which the keeper does not know
+                for parameter, weight in zip(self._parameters, weights, strict=True):
+                    parameter.copy_(weight)
 
     def _keep(self, held: Interrupts) -> None:
         """Write a checkpoint if it is time, or if this was the last step for now."""
@@ -222,6 +246,7 @@ class Training:
             "step": self._done,
             "steps": self._steps,
             "every": self._every,
+            "factor": self._factor,
             "before": self._before,
             "best": self._keeper.best,
             "since_best": self._keeper.since_best,
@@ -244,5 +269,8 @@ class Training:
         self._updater.restore(state.under("optimizer"), meta["rest"])
         self._done = self._resumed_at = meta["step"]
         self._steps, self._every, self._before = meta["steps"], meta["every"], meta["before"]
+        # Where another rate was given, it is meant as it is.
+        several = len(self._schedule.factors) > 1
+        self._factor = meta["factor"] if several else self._schedule.factors[0]
         self._keeper.best, self._keeper.since_best = meta["best"], meta["since_best"]
         self._start -= meta["seconds"]

@@ -26,6 +26,9 @@ class Schedule:
     at the ends; "auto": sixteen times, or less often where that would take a tenth of the budget);
     after `patience` judgements without a better one it is over (0: never).
 
+    With several `factors` of the rate, the highest first, each is tried for a few steps from the
+    start (`steady_rate.py`), and the training goes on with the one that was chosen.
+
     Source:
         Loshchilov & Hutter 2019, "AdamW", arXiv:1711.05101; Smith & Topin 2018, "one cycle",
         arXiv:1708.07120; Loshchilov & Hutter 2017, "cosine", arXiv:1608.03983.
@@ -43,6 +46,7 @@ class Schedule:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.9
     budget_s: float = math.inf
+    factors: tuple[float, ...] = (1.0,)
 
     def rate_at(self, step: int, steps: int) -> float:
         """The rate of step number `step`, from 0, of `steps` in all."""

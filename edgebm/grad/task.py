@@ -66,7 +66,8 @@ class Fitted:
     """What came of it: `steps` done of those `planned`, and why it ended.
 
     `before` and `best` are the judge's figures; `resumed_at` is the step that this run began
-    with, 0 where it was not resumed. `seconds` are those of all runs together.
+    with, 0 where it was not resumed. `seconds` are those of all runs together. `factor` is that of
+    the rate that was chosen.
     """
 
     steps: int
@@ -76,3 +77,4 @@ class Fitted:
     planned: int
     seconds: float
     resumed_at: int = 0
+    factor: float = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
-from edgebm.errors import ModelError
+from edgebm.errors import ModelError, UnsupportedModel
 
 MAX_DEPTH = 8
 _LISTED = 20
@@ -19,12 +19,14 @@ def check_structure(proto: onnx.ModelProto, label: str) -> None:
     Raises:
         ModelError: no graph, two nodes writing one name, a node reading a name nobody writes,
             branches nested deeper than `MAX_DEPTH`; all faults are listed.
+        UnsupportedModel: it is of a version of ONNX that is newer than the one installed.
     """
     if not proto.HasField("graph") or not (proto.graph.node or proto.graph.initializer):
         raise ModelError(
             f"{label} is not an ONNX model: it has no graph",
             hint="the file is of another kind, or truncated",
         )
+    _check_versions(proto, label)
     faults = list(_graph_faults(proto.graph, frozenset(), 0))
     for function in proto.functions:
         faults += [
@@ -40,6 +42,21 @@ def check_structure(proto: onnx.ModelProto, label: str) -> None:
             hint="export the model again",
             details={"faults": faults},
         )
+
+
+def _check_versions(proto: onnx.ModelProto, label: str) -> None:
+    """What a newer standard means by a known name is not known."""
+    opsets = [each.version for each in proto.opset_import if each.domain in ("", "ai.onnx")]
+    known = onnx.defs.onnx_opset_version()
+    for what, found, newest in (
+        ("opset", max(opsets, default=1), known),
+        ("IR version", proto.ir_version, int(onnx.IR_VERSION)),
+    ):
+        if found > newest:
+            raise UnsupportedModel(
+                f"{label} is of ONNX {what} {found}, onnx {onnx.__version__} knows {newest}",
+                hint=f"export the model with opset {known} or older, or update the package onnx",
+            )
 
 
 def _graph_faults(graph: onnx.GraphProto, outer: frozenset[str], depth: int) -> Iterator[str]:

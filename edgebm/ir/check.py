@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.ir.constant_faults import constant_faults
 from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
 from edgebm.ir.opset import INTERNAL_OPSET
@@ -114,6 +115,7 @@ def _node_faults(node: ir.Node) -> Iterator[str]:
         yield f"no such operator in opset {INTERNAL_OPSET}"
     else:
         yield from _dtype_faults(node)
+        yield from constant_faults(node)
     if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) != 0:
         yield "it is in training mode; export the model in eval mode"
     if node.op_type == "Constant":
@@ -156,6 +158,8 @@ def _face_faults(graph: ir.Graph) -> Iterator[str]:
                 yield f"{kind} '{value.name}' holds strings"
             elif value.shape is None and kind == "input":
                 yield f"{kind} '{value.name}' does not say how many dimensions it has"
+            elif any(isinstance(dim, int) and dim < 0 for dim in value.shape or ()):
+                yield f"{kind} '{value.name}' has a negative size; give a free axis a name"
 
 
 def _weight_faults(graph: ir.Graph) -> Iterator[str]:

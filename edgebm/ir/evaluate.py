@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import InferenceError
 
 from edgebm.errors import UnsupportedModel
+from edgebm.ir.constant_faults import constant_faults
 from edgebm.ir.edit import Array, const, inputs, name
 
 LIMIT_BYTES = 2**30
@@ -84,11 +85,13 @@ def evaluate(node: ir.Node, opset: int) -> list[Array] | None:
     """The outputs of a deterministic node whose inputs are all constants.
 
     None where it is better left in the graph: the result would be much larger than what it is
-    made from (an `Expand`), or its size or value cannot be told.
+    made from (an `Expand`), or its size or value cannot be told, or there is none.
 
     Raises:
         UnsupportedModel: the result is over `LIMIT_BYTES`; it is not computed.
     """
+    if any(constant_faults(node)):
+        return None
     filled = _fill(node) if node.op_type == "ConstantOfShape" else None
     size = (
         output_bytes(node, opset) if filled is None else filled[1].itemsize * math.prod(filled[0])

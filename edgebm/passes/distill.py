@@ -22,6 +22,7 @@ Share = Annotated[float, Field(ge=0)]
 _MINUTES = 10.0
 # The highest rate, by what the model is made of.
 _RECURRENT_RATE, _ATTENTION_RATE, _RATE = 2e-3, 4e-4, 1e-3
+_FACTORS = (1.0, 1 / 4, 1 / 16)
 _ENDLESS = 1_000_000  # steps, before the time is known that one of them takes
 
 
@@ -56,7 +57,8 @@ class Distill:
     like length, where that is proved to change nothing; `trim_padding: off` leaves them.
 
     `rate` is the highest learning rate; "auto" is 2e-3 for recurrent models, 4e-4 for ones with
-    attention, else 1e-3. Embedding tables stay as they are, and so do the zeros of
+    attention, else 1e-3, and a quarter or a sixteenth of that where a few steps make the model
+    worse than it began. Embedding tables stay as they are, and so do the zeros of
     weights that were made sparse.
     """
 
@@ -130,6 +132,7 @@ class Distill:
             shape=self.schedule,
             optimizer=self.optimizer,
             budget_s=math.inf if minutes is None else 60 * minutes,
+            factors=_FACTORS if self.rate == "auto" else (1.0,),
         )
         losses = self.losses
         return Teaching(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ Removed = dict[str, NDArray[np.int64]]
 # Where the multiply-accumulates of layers fall by some share, their time must fall by this part
 # of it: else their kernels do not see the units that are gone.
 _PAYS = 0.2
+# Times are compared over such a part of a group's width: over one step of a wide group they differ
+# by less than two measurements of the same do.
+_STRETCH = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,9 @@ def cheapest(groups: Sequence[Group], scores: Scores, costs: Costs, budget: Budg
     """The units that matter least for what they cost, until the budget is reached.
 
     Step by step the units go whose scores sum to the least for each saved part of the cost; what
-    a step saves is computed anew as coupled layers get narrower. With times, steps that save
-    no time on the target are not made. A group keeps one step of its width at least. Where all
-    that pays is gone before the budget is reached, it ends there.
+    a step saves is computed anew as coupled layers get narrower. With times, stretches of an
+    eighth of a group that save no time on the target are not cut. A group keeps one step of its
+    width at least. Where all that pays is gone before the budget is reached, it ends there.
 
     Args:
         groups: what may be cut.
@@ -82,25 +85,32 @@ def cheapest(groups: Sequence[Group], scores: Scores, costs: Costs, budget: Budg
         budget: how much is to go.
     """
     lanes = [_Lane(group, scores[group.name], budget.round_to) for group in groups]
-    cost: Callable[..., float] = costs.ms if budget.by_time else costs.macs
     gone = {lane.name: 0 for lane in lanes}
     unpaid: dict[str, str] = {}
-    goal = (1 - budget.sparsity) * cost({})
-    while cost(gone) > goal:
-        best, least = None, math.inf
+    stretches: dict[str, _Stretch] = {}
+    left = costs.ms({}) if budget.by_time else costs.macs({})
+    goal = (1 - budget.sparsity) * left
+    while left > goal:
+        best, least, gain = None, math.inf, 0.0
         for lane in lanes:
             if lane.name in unpaid or not lane.has_more(gone[lane.name]):
                 continue
+            stretch = stretches.get(lane.name)
+            if costs.is_timed and (stretch is None or gone[lane.name] >= stretch.end):
+                stretch = stretches[lane.name] = _Stretch(costs, lane, gone)
+                if reason := stretch.why_unpaid():
+                    unpaid[lane.name] = reason
+                    continue
             after = {**gone, lane.name: lane.next(gone[lane.name])}
-            if reason := _no_gain(costs, lane.name, gone, after):
-                unpaid[lane.name] = reason
-                continue
-            saved = cost(gone, lane.name) - cost(after, lane.name)
+            saved = costs.macs(gone, lane.name) - costs.macs(after, lane.name)
+            if budget.by_time and stretch is not None:
+                saved = stretch.saved_ms(after[lane.name] - gone[lane.name])
             if saved > 0 and (price := lane.loss(gone[lane.name]) / saved) < least:
-                best, least = lane, price
+                best, least, gain = lane, price, saved
         if best is None:
             break
         gone[best.name] = best.next(gone[best.name])
+        left = left - gain if budget.by_time else costs.macs(gone)
     removed = {lane.name: lane.order[: gone[lane.name]] for lane in lanes if gone[lane.name]}
     return Allocation(
         {label: np.sort(units) for label, units in removed.items()}, tuple(unpaid.items())
@@ -115,6 +125,13 @@ class _Lane:
         self._step = step_of(group, round_to)
         self.order = np.argsort(score, kind="stable")
         self._sums = np.concatenate([[0.0], np.cumsum(score[self.order])])
+
+    def stretch_end(self, gone: int) -> int:
+        """How many are gone at the end of the stretch that the next step belongs to."""
+        end = self.next(gone)
+        while end - gone < _STRETCH * self._units and self.has_more(end):
+            end = self.next(end)
+        return end
 
     def next(self, gone: int) -> int:
         """How many are gone after the next step, which ends on a multiple."""
@@ -133,16 +150,25 @@ def _least(score: NDArray[Any], count: int) -> NDArray[np.int64]:
     return np.sort(np.argsort(score, kind="stable")[:count])
 
 
-def _no_gain(costs: Costs, group: str, before: Mapping[str, int], after: Mapping[str, int]) -> str:
-    """Why a step of a group does not pay, in figures; empty where it does, or is not timed."""
-    if not costs.is_timed:
-        return ""
-    macs, ms = costs.macs(before, group), costs.ms(before, group)
-    macs_left, ms_left = costs.macs(after, group), costs.ms(after, group)
-    if not ms or not macs or (1 - ms_left / ms) >= _PAYS * (1 - macs_left / macs):
-        return ""
-    share = 100 * (1 - macs_left / macs)
-    return (
-        f"{share:.0f} % less work in its layers takes {ms_left:.3g} ms on the target, "
-        f"where it takes {ms:.3g} now"
-    )
+class _Stretch:
+    """Some steps of one group in a row, and what all of them save on the target."""
+
+    def __init__(self, costs: Costs, lane: _Lane, gone: Mapping[str, int]) -> None:
+        self.begin, self.end = gone[lane.name], lane.stretch_end(gone[lane.name])
+        after = {**gone, lane.name: self.end}
+        self._macs = costs.macs(gone, lane.name), costs.macs(after, lane.name)
+        self._ms = costs.ms(gone, lane.name), costs.ms(after, lane.name)
+
+    def why_unpaid(self) -> str:
+        """Why cutting it does not pay, in figures; empty where it does."""
+        (macs, macs_left), (ms, ms_left) = self._macs, self._ms
+        if not ms or not macs or (1 - ms_left / ms) >= _PAYS * (1 - macs_left / macs):
+            return ""
+        return (
+            f"{100 * (1 - macs_left / macs):.0f} % less work in its layers takes {ms_left:.3g} ms "
+            f"on the target, where it takes {ms:.3g} now"
+        )
+
+    def saved_ms(self, units: int) -> float:
+        """The part of `units` of what the whole stretch saves, in milliseconds."""
+        return (self._ms[0] - self._ms[1]) * units / (self.end - self.begin)

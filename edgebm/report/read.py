@@ -8,7 +8,7 @@ from pathlib import Path
 from edgebm.errors import UsageError
 from edgebm.report.rows import Report, check_report, per_target
 from edgebm.runtime.bundle import read_bundle
-from edgebm.runtime.schema import parse_json
+from edgebm.runtime.strict_json import parse_json
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:

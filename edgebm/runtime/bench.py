@@ -28,6 +28,7 @@ class Timing:
     max_ms: float
     calls: int
     p999_ms: float | None = None
+    p95_ms: float | None = None
 
 
 def time_calls(
@@ -81,6 +82,7 @@ def summarize(durations_ns: array[int]) -> Timing:
         max_ms=float(taken.max()),
         calls=int(taken.size),
         p999_ms=earned[99.9],
+        p95_ms=earned[95.0],
     )
 
 

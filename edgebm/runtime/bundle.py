@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -25,8 +26,9 @@ from edgebm.runtime.container import (
     unpack,
 )
 from edgebm.runtime.npy import read_npy
-from edgebm.runtime.schema import parse_json, read_manifest
+from edgebm.runtime.schema import read_manifest
 from edgebm.runtime.states import check_initial
+from edgebm.runtime.strict_json import parse_json
 from edgebm.spec import Manifest, TensorSpec, Variant
 
 _KINDS = (
@@ -41,6 +43,7 @@ _KINDS = (
     (b"PK\x05\x06", "an empty zip archive", ""),
     (b"PK\x03\x04", "a zip archive, but not a bundle", "compress the model: edgebm compress"),
 )
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _HOST_HINT = "a bundle is what 'edgebm compress' writes, NAME.edgebm"
 _COPY_HINT = "copy the bundle again, and compare its size with the original"
 
@@ -113,7 +116,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleFormat: the file is something else, or was not written by edgebm.
         BundleCorrupt: it is a bundle whose bytes are not those that were written.
         BundleIncompatible: it is of another manifest version.
-        ResourceError: it does not fit in memory.
+        ResourceError: it does not fit in memory, or no more files may be opened.
         UsageError: there is no such file, or it may not be read.
     """
     where = os.fspath(path)
@@ -143,6 +146,10 @@ def _read_once(where: str) -> bytes:
     except FileNotFoundError as cause:
         raise UsageError(f"{where}: no such file", hint=_HOST_HINT) from cause
     except (OSError, ValueError) as cause:
+        if isinstance(cause, OSError) and cause.errno in _SHORTAGES:
+            raise ResourceError(
+                f"{where}: cannot be opened: {cause}", hint="close files, or raise ulimit -n"
+            ) from cause
         raise UsageError(f"{where}: cannot be opened: {cause}", hint=_HOST_HINT) from cause
     try:
         status = os.fstat(handle)

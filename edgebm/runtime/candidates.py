@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from edgebm.errors import BundleFormat, EdgebmError, UsageError
+from edgebm.runtime.board import read_board, stopped_between, throttled_between
 from edgebm.runtime.built import Built, bound
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.candidate_file import (
@@ -84,11 +85,14 @@ def measure_candidates(
     target, variants = candidates_of(bundle, wanted)
     search = _search(bundle, target, variants)
     tests = tested(bundle, variants, progress)
-    race = CandidateRace(bundle, variants, tests)
+    race, before = CandidateRace(bundle, variants, tests), read_board()
     race.run(measure_s, lambda done, total: progress("measure", done, total))
     race.earn_p99s(measure_s, lambda done, total: progress("measure p99", done, total))
+    after = read_board()
+    slowed = [*throttled_between(before, after), *stopped_between(before, after)]
     facts = {
         "machine": {**describe_machine(), "runtimes": _runtimes()},
+        "slowed": slowed,
         "bundle": bundle.digest,
         "candidates": [each.id for each in variants],
         "made_with": bundle.manifest.provenance.get("versions", {}),

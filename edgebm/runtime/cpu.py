@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+
+from edgebm.runtime.files import read_or_empty
 
 _X86 = (
     "sse4_2", "f16c", "fma", "avx", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
@@ -16,6 +18,7 @@ _X86 = (
 # Linux names on the left, the names people use on the right.
 _ARM = {"asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod", "i8mm": "i8mm", "bf16": "bf16"}
 _CPUINFO = Path("/proc/cpuinfo")
+Quota = Callable[[Path], float | None]
 # Its lines that tell one processor from another; the others are clocks and numbers of cores.
 _IDENTITY = (
     "vendor_id", "cpu family", "model", "model name", "stepping", "cache size", "flags",
@@ -38,19 +41,19 @@ def arch() -> str:
 @lru_cache(maxsize=1)
 def cpu_features() -> frozenset[str]:
     """Instruction set extensions that matter to inference, for example "avx2" or "dotprod"."""
-    return parse_features(_read(_CPUINFO), arch())
+    return parse_features(read_or_empty(_CPUINFO), arch())
 
 
 @lru_cache(maxsize=1)
 def cpu_name() -> str:
     """The processor's name for people."""
-    return parse_name(_read(_CPUINFO)) or arch()
+    return parse_name(read_or_empty(_CPUINFO)) or arch()
 
 
 @lru_cache(maxsize=1)
 def cpu_identity() -> dict[str, list[str]]:
     """All that tells this processor from others; empty where the system does not say."""
-    return parse_identity(_read(_CPUINFO))
+    return parse_identity(read_or_empty(_CPUINFO))
 
 
 def parse_identity(cpuinfo: str) -> dict[str, list[str]]:
@@ -97,39 +100,44 @@ def usable_threads(root: Path = Path("/")) -> int:
 
 def cgroup_cpus(root: Path = Path("/")) -> float | None:
     """CPUs allowed by the quota of this process's cgroup (v2, else v1); None without one."""
-    groups = _read(root / "proc/self/cgroup")
-    found: list[float] = []
-    for line in groups.splitlines():
+    quotas = (quota(folder) for folder, quota in _cgroups(root))
+    return min((cpus for cpus in quotas if cpus is not None), default=None)
+
+
+def quota_stops(root: Path = Path("/")) -> int | None:
+    """How often a CPU quota stopped this process's cgroups; None where nobody counts."""
+    folders = {folder.resolve() for folder, _ in _cgroups(root)}
+    texts = [read_or_empty(folder / "cpu.stat") for folder in folders]
+    counts = [found for text in texts if (found := re.search(r"^nr_throttled (\d+)$", text, re.M))]
+    return sum(int(found.group(1)) for found in counts) if counts else None
+
+
+def _cgroups(root: Path) -> Iterator[tuple[Path, Quota]]:
+    """Folders with the CPU limits of this process, and how each is read.
+
+    A limit holds for everything below it, so every parent counts.
+    """
+    for line in read_or_empty(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0":
-            found += _quotas(root / "sys/fs/cgroup", path, _v2_quota)
+            homes, quota = {""}, _v2_quota
         elif "cpu" in controllers.split(","):
-            found += _quotas(root / "sys/fs/cgroup" / controllers, path, _v1_quota)
-            found += _quotas(root / "sys/fs/cgroup/cpu", path, _v1_quota)
-    return min(found, default=None)
-
-
-def _quotas(base: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """A limit holds for everything below it, so every parent counts."""
-    parts = [part for part in path.split("/") if part not in {"", ".."}]
-    folders = [base.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
-    return [quota for folder in folders if (quota := read(folder)) is not None]
+            homes, quota = {controllers, "cpu"}, _v1_quota
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in {"", ".."}]
+        for home in homes:
+            base = root / "sys/fs/cgroup" / home
+            yield from ((base.joinpath(*parts[:k]), quota) for k in range(len(parts) + 1))
 
 
 def _v2_quota(folder: Path) -> float | None:
-    quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    quota, _, period = read_or_empty(folder / "cpu.max").strip().partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def _v1_quota(folder: Path) -> float | None:
-    quota = _read(folder / "cpu.cfs_quota_us").strip()
-    period = _read(folder / "cpu.cfs_period_us").strip()
+    quota = read_or_empty(folder / "cpu.cfs_quota_us").strip()
+    period = read_or_empty(folder / "cpu.cfs_period_us").strip()
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

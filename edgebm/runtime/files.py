@@ -1,4 +1,4 @@
-"""Write a file so that a reader sees the old one or the new one, and never a part."""
+"""Files that appear whole or not at all, and texts that may be missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import IO
 
 from edgebm.errors import UsageError
+
+
+def read_or_empty(path: Path) -> str:
+    """The text of a file of the system, "" where it is missing or cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def write_atomically(path: Path, data: bytes) -> None:

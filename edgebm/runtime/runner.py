@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
@@ -22,19 +23,20 @@ from edgebm.runtime.checks import MISSING, Arrays, Face
 from edgebm.runtime.deadline import Deadline, Watchdog
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
+from edgebm.runtime.frames import FrameCounts
+from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.input_faults import raise_faults
+from edgebm.runtime.lanes import Lane, Lanes
+from edgebm.runtime.leaving import close_all
 from edgebm.runtime.pipeline import Pipeline
-from edgebm.runtime.slots import Slot, plain_shapes
+from edgebm.runtime.slots import Slot
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
 from edgebm.runtime.stream import Stream
 from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
-Lane = deque[Slot]
 _Either = TypeVar("_Either", Stream, Pipeline)
-_MAX_SHAPES = 16
-_MAX_IDLE = 32
 # Asking the kernel for the process id in every call would cost a tenth of a small model.
 _LIVE: weakref.WeakSet[Session] = weakref.WeakSet()
 
@@ -60,22 +62,20 @@ class Session:
         self._face = Face(manifest, notes, rules)
         self._fed = States(manifest, initial or {}, rules) if manifest.states else None
         self._streams: weakref.WeakSet[Stream | Pipeline] = weakref.WeakSet()
-        self._dtypes = self._face.dtypes
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
         self._name = self._face.names[0] if single else ""
-        self._dtype = self._dtypes[0] if single else None
-        self._output_names = tuple(spec.name for spec in manifest.outputs)
+        self._dtype = self._face.dtypes[0] if single else None
         self._engine: Engine | None = engine
         self._forked = False
         self._unusable = False
-        # By the shape of the only input, or by the tuple of all shapes.
-        self._lanes: dict[tuple[Any, ...], Lane] = {}
-        self._kept = 0
+        self._lanes = Lanes(self._face, tuple(spec.name for spec in manifest.outputs))
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._report = report
         self._watchdog = Watchdog()
+        self._monitor = Monitor()
+        self._calls = self._monitor.calls
         _LIVE.add(self)
 
     def run(
@@ -109,21 +109,44 @@ class Session:
             BackendFailed: the vendor runtime raised.
         """
         if deadline_ms is not None:
-            return self._run_timed(inputs, out, deadline_ms, named)
+            return self._counted(inputs, out, deadline_ms, named)
         # A plain array for a model with one input: the same as `_run`, without its detours.
         given = inputs if not named else named if inputs is MISSING else None
         array = given.get(self._name) if type(given) is dict and len(given) == 1 else given
         if type(array) is ndarray and array.dtype is self._dtype and out is None:
             try:
-                lane = self._lanes[array.shape]
+                lane = self._lanes.ready[array.shape]
                 slot = lane.pop()
             except (KeyError, IndexError):
-                return self._run(inputs, out, named)
-            answer = slot.quick(array)
+                return self._counted(inputs, out, None, named)
+            try:
+                answer = slot.quick(array)
+            except Exception as error:
+                self._calls.failed(error)
+                raise
             lane.append(slot)
             if answer is not None:
                 return answer
-        return self._run(inputs, out, named)
+        return self._counted(inputs, out, None, named)
+
+    def _counted(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline_ms: float | None,
+        named: Mapping[str, Any],
+    ) -> Answer:
+        began_s = perf_counter()
+        try:
+            if deadline_ms is None:
+                answer = self._run(inputs, out, named)
+            else:
+                answer = self._run_timed(inputs, out, deadline_ms, named)
+        except Exception as error:
+            self._calls.failed(error)
+            raise
+        self._calls.answered(began_s)
+        return answer
 
     def _run(
         self,
@@ -135,9 +158,9 @@ class Session:
         if self._unusable:
             self._refuse()
         arrays = self._face.pick(inputs, named)
-        lane = self._lane(arrays)
+        lane = self._lanes.find(arrays)
         if lane is None:
-            arrays, lane = self._admit(arrays)
+            arrays, lane = self._lanes.admit(arrays)
         if out is not None:
             check_buffers(out, self.outputs)
         if deadline is not None:
@@ -172,6 +195,7 @@ class Session:
             lane.append(slot)
         if doubts:
             answer.doubts = doubts
+            self._calls.doubtful()
         return answer
 
     def _run_timed(
@@ -185,35 +209,14 @@ class Session:
         answer = self._run(inputs, out, named, deadline)
         if deadline.is_over:
             answer.late = True
+            self._calls.late()
         return answer
-
-    def _lane(self, arrays: Sequence[Any]) -> Lane | None:
-        """Idle requests for these shapes; None if the arrays need a closer look."""
-        shapes = plain_shapes(arrays, self._dtypes)
-        if shapes is None:
-            return None
-        return self._lanes.get(shapes if len(shapes) != 1 else shapes[0])
-
-    def _admit(self, values: Sequence[Any]) -> tuple[Arrays, Lane]:
-        """Check arrays that are not plain or have new shapes; make place for their requests."""
-        arrays = self._face.check(values)
-        shapes = tuple(array.shape for array in arrays)
-        key = shapes if len(shapes) != 1 else shapes[0]
-        with self._lock:
-            lane = self._lanes.get(key)
-            if lane is None:
-                if len(self._lanes) - self._kept >= _MAX_SHAPES:
-                    # The first ones were made while loading: those are the expected shapes.
-                    self._lanes.pop(list(self._lanes)[self._kept], None)
-                lane = self._lanes[key] = deque(maxlen=_MAX_IDLE)
-        return arrays, lane
 
     def _slot(self, arrays: Arrays) -> Slot:
         engine = self._engine
         if engine is None:
             self._refuse()
-        shapes = {name: array.shape for name, array in zip(self._face.names, arrays, strict=True)}
-        return Slot(engine.request(shapes), self._face, self._output_names)
+        return self._lanes.slot(engine, arrays, self._calls)
 
     def stream(self) -> Stream:
         """A new stream, which carries the states of the model from step to step.
@@ -232,7 +235,7 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        return self._watch(Stream(self._fed, engine, model, self._refuse))
+        return self._watch(Stream(self._fed, engine, model, self._refuse, self._calls))
 
     def _watch(self, opened: _Either) -> _Either:
         with self._lock:
@@ -276,7 +279,7 @@ class Session:
         if self._forked:
             raise ForkedUse(
                 "the session was loaded in the parent process",
-                hint="load in the child, or start it with the 'spawn' method",
+                hint="start the child with the 'spawn' method, or load only in the child",
             )
         raise Closed("the session is closed", hint="load the bundle again")
 
@@ -293,7 +296,7 @@ class Session:
             self._example = example
             for _ in range(2):
                 self._run(example, None, {})
-        self._kept = len(self._lanes)
+        self._lanes.keep()
 
     def report(self) -> dict[str, Any]:
         """What really runs here: variant, runtime, device, precision, threads, self-test error.
@@ -304,6 +307,32 @@ class Session:
             key: (value.copy() if isinstance(value, (dict, list)) else value)
             for key, value in self._report.items()
         }
+
+    def count_anew(self) -> None:
+        """Let `health` forget the calls so far, such as those made while loading."""
+        self._monitor.begin()
+
+    def health(self, stale_after_s: float | None = None) -> Health:
+        """How this session is: OK, WARN, ERROR or STALE, why, and what it has done.
+
+        It reads files of the system, which takes some milliseconds: ask once a second, not in
+        the frame loop. Counts begin at the end of `load`; calls of `benchmark` count, too.
+
+        Args:
+            stale_after_s: seconds without a call after which the session is stale; None: never.
+
+        Raises:
+            UsageError: `stale_after_s` is no time above 0.
+        """
+        frames: list[FrameCounts] = []
+        fault = "the session is closed" if self._unusable else ""
+        if self._forked:
+            fault = "the session was loaded in the parent process"
+        else:
+            with self._lock:
+                opened = list(self._streams)
+            frames += [each.counts for each in opened if isinstance(each, Pipeline)]
+        return self._monitor.look(self._report, frames, fault, stale_after_s)
 
     def benchmark(self, seconds: float = 5.0) -> Timing:
         """Time `run` on a golden sample, one call at a time on this thread.
@@ -328,7 +357,7 @@ class Session:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
         self._unusable = True
         engine, self._engine = self._engine, None
-        self._lanes = {}
+        self._lanes.ready = {}
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
@@ -358,9 +387,17 @@ def _zeros(
 def _mark_forked() -> None:
     for session in list(_LIVE):
         session._forked = session._unusable = True  # noqa: SLF001 - one module
-        session._lanes = {}  # noqa: SLF001
+        session._lanes.ready = {}  # noqa: SLF001
+        # The locks of the old ones may be held by threads that are not here.
+        session._monitor = Monitor()  # noqa: SLF001
+        session._calls = session._monitor.calls  # noqa: SLF001
         for stream in list(session._streams):  # noqa: SLF001
             stream.end()
 
 
+def _close_all() -> None:
+    close_all([session.close for session in list(_LIVE) if not session._forked])  # noqa: SLF001
+
+
 os.register_at_fork(after_in_child=_mark_forked)
+atexit.register(_close_all)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgebm.runtime.answer import Answer
 from edgebm.runtime.buffers import fill_buffers
+from edgebm.runtime.calls import OFTEN_S, CallLog
 from edgebm.runtime.checks import Face
 from edgebm.runtime.engines import Request
 from edgebm.spec import TensorSpec
@@ -40,19 +43,21 @@ def fixed_shapes(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], ...] | N
 class Slot:
     """A vendor request with everything a call needs looked up beforehand.
 
-    `quick(array)` is the whole call for a model with one input: outputs by name, or None when
-    the values deserve a closer look and nothing was run.
+    `quick(array)` is the whole call for a model with one input, counted: outputs by name, or None
+    when the values deserve a closer look and nothing was run.
     """
 
     __slots__ = ("doubtful", "inputs", "names", "quick", "request", "watch")
 
-    def __init__(self, request: Request, face: Face, outputs: Sequence[str]) -> None:
+    def __init__(
+        self, request: Request, face: Face, outputs: Sequence[str], calls: CallLog
+    ) -> None:
         self.request = request
         self.inputs = request.inputs
         self.names = outputs
         self.watch = face.watch(request.inputs)
         self.doubtful = self.watch.doubtful
-        self.quick = _quick(self) or self._general
+        self.quick = _quick(self, calls) or partial(self._general, calls)
 
     def take(self, arrays: Sequence[NDArray[Any]]) -> bool:
         """Copy the inputs in; whether a value may be odd or out of range."""
@@ -67,14 +72,17 @@ class Slot:
             return fill_buffers(out, found)
         return Answer({name: array.copy() for name, array in found})
 
-    def _general(self, array: NDArray[Any]) -> Answer | None:
+    def _general(self, calls: CallLog, array: NDArray[Any]) -> Answer | None:
+        began_s = perf_counter()
         if self.take((array,)):
             return None
         self.request.infer()
-        return self.answer(None)
+        answer = self.answer(None)
+        calls.answered(began_s)
+        return answer
 
 
-def _quick(slot: Slot) -> Callable[[NDArray[Any]], Answer | None] | None:
+def _quick(slot: Slot, calls: CallLog) -> Callable[[NDArray[Any]], Answer | None] | None:
     """The call of a small model in as few steps as Python allows; None if this is no such model.
 
     Around a model that takes ten microseconds, each look-up and each loop over one element shows.
@@ -83,13 +91,25 @@ def _quick(slot: Slot) -> Callable[[NDArray[Any]], Answer | None] | None:
     if len(slot.inputs) != 1 or doubtful is None or fixed is None or len(fixed) != 1:
         return None
     (bound,), (name,), (output,) = slot.inputs, slot.names, fixed
-    infer, copy = slot.request.infer, output.copy
+    infer, copy, clock = slot.request.infer, output.copy, perf_counter
+    numbers, keep = calls.numbers, calls.keep
+    skip, timed_s = 0, 0.0
 
     def call(array: NDArray[Any]) -> Answer | None:
+        nonlocal skip, timed_s
+        began_s = 0.0 if skip else clock()
         bound[...] = array
         if doubtful():
             return None
         infer()
-        return Answer({name: copy()})
+        answer = Answer({name: copy()})
+        number = next(numbers)
+        if skip:
+            skip -= 1
+            return answer
+        keep((number, began_s, clock()))
+        skip = calls.skipped if began_s - timed_s < OFTEN_S else 0
+        timed_s = began_s
+        return answer
 
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from edgebm.errors import BackendError, Busy, Closed, StateError
 from edgebm.runtime.answer import Answer, Doubt
 from edgebm.runtime.buffers import check_buffers
+from edgebm.runtime.calls import CallLog
 from edgebm.runtime.checks import MISSING
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.feedback import Feedback
@@ -32,13 +34,19 @@ class Stream:
     """
 
     def __init__(
-        self, states: States, engine: Engine, model: bytes, session: Callable[[], NoReturn]
+        self,
+        states: States,
+        engine: Engine,
+        model: bytes,
+        session: Callable[[], NoReturn],
+        calls: CallLog,
     ) -> None:
         self.inputs, self.outputs = states.inputs, states.outputs
         self._states = states
         self._face = states.face
         self._model = model
         self._session_refuses = session
+        self._calls = calls
         self._closed = self._session_ended = False
         single = len(self.inputs) == 1
         self._name = self.inputs[0].name if single else ""
@@ -81,6 +89,7 @@ class Stream:
             Closed, ForkedUse: the stream cannot be used here.
             BackendFailed: the vendor runtime raised.
         """
+        began_s = perf_counter()
         idle = self._idle
         try:
             feedback = idle.pop()
@@ -93,13 +102,18 @@ class Stream:
             if type(array) is ndarray and array.dtype is self._dtype and out is None:
                 quick = feedback.quick.get(array.shape)
                 if quick is not None and (answer := quick(array)) is not None:
+                    self._calls.answered(began_s)
                     return answer
-            return self._step(feedback, inputs, out, named)
-        except BackendError:
-            feedback.forget()
+            answer = self._step(feedback, inputs, out, named)
+        except Exception as error:
+            self._calls.failed(error)
+            if isinstance(error, BackendError):
+                feedback.forget()
             raise
         finally:
             idle.append(feedback)
+        self._calls.answered(began_s)
+        return answer
 
     def _step(
         self,
@@ -124,6 +138,7 @@ class Stream:
         answer = feedback.advance(step, out)
         if doubts:
             answer.doubts = doubts
+            self._calls.doubtful()
         return answer
 
     @property

@@ -69,15 +69,17 @@ class Board:
                 "those and the same options, or make the bundle and measure it again",
             )
 
-    def warning(self) -> str:
-        """A sentence about the candidates without figures; empty where all have some."""
+    def warnings(self) -> list[str]:
+        """What makes the figures doubtful, and which candidates have none."""
+        found = [f"{self.target}, while it was measured: {each}" for each in self.facts["slowed"]]
         if not self.untimed:
-            return ""
-        return (
+            return found
+        return [
+            *found,
             f"{self.target}: without figures of the board, and so not to be chosen: "
             f"{', '.join(sorted(self.untimed))}. To have them measured, write all candidates "
-            "again and measure that bundle"
-        )
+            "again and measure that bundle",
+        ]
 
     def _times(self, candidate: Candidate, race: Race) -> tuple[Measurement, float | None]:
         structure = structure_sha256(candidate.artifact)

@@ -259,8 +259,7 @@ class Search:
         found.memory = self._memory()
         board = self.measuring.board
         found.measured_on = None if board is None else board.machine
-        if board is not None and (lacking := board.warning()):
-            found.warnings.append(lacking)
+        found.warnings += [] if board is None else board.warnings()
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         return found
 

@@ -73,6 +73,7 @@ def test_free_axes_and_outputs_whose_size_depends_on_values(runtime: str) -> Non
             assert session.run(ids=ids, mask=mask)["used"].shape == (2, ids.size)
 
 
+@pytest.mark.row(44)
 @pytest.mark.parametrize("runtime", INSTALLED)
 def test_threads_get_their_own_answers(runtime: str) -> None:
     wrong: list[int] = []
@@ -94,6 +95,7 @@ def test_threads_get_their_own_answers(runtime: str) -> None:
     assert wrong == []
 
 
+@pytest.mark.row(56)
 @pytest.mark.parametrize("runtime", MISSING)
 def test_a_missing_runtime_is_an_error_with_the_pip_command(runtime: str) -> None:
     with pytest.raises(BackendUnavailable, match="not installed") as caught:
@@ -101,6 +103,7 @@ def test_a_missing_runtime_is_an_error_with_the_pip_command(runtime: str) -> Non
     assert f"pip install 'edgebm[{runtime}]'" in caught.value.hint
 
 
+@pytest.mark.row(56)
 @pytest.mark.parametrize("runtime", MISSING)
 def test_only_a_list_falls_back_and_says_so(runtime: str) -> None:
     with edgebm.load(DATA / "image.edgebm", target=[runtime, INSTALLED[0]]) as session:
@@ -115,6 +118,7 @@ def test_a_name_the_bundle_has_not_lists_what_it_has() -> None:
         edgebm.load(DATA / "image.edgebm", target="tensorrt")
 
 
+@pytest.mark.row(2)
 def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
     data = bytearray((DATA / "image.edgebm").read_bytes())
     data[len(data) // 2] ^= 1

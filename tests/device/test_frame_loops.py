@@ -39,6 +39,7 @@ def outputs(result: FrameResult | None) -> dict[str, Any]:
     return dict(result.outputs)
 
 
+@pytest.mark.row(40)
 def test_a_loop_answers_as_run_does_whatever_becomes_of_the_arrays(image: Session) -> None:
     expected = [image.run(each)["scores"] for each in IMAGES]
     frame = np.empty_like(IMAGES[0])
@@ -142,6 +143,7 @@ def locked_elsewhere(*locks: Any) -> Iterator[None]:
         thread.join(LONG_S)
 
 
+@pytest.mark.row(45)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_is_told_to_load_itself(image: Session) -> None:
@@ -183,7 +185,7 @@ ENDINGS = {
         "q = s.pipeline(on_result=lambda r: (print('in', flush=True), time.sleep(3600)))\n"
         "q.push(x); time.sleep(0.2)"
     ),
-    "a consumer that waits": "threading.Thread(target=p.get, daemon=True).start()",
+    "a consumer that waits": "threading.Thread(target=list, args=(p,), daemon=True).start()",
     # The vendors' own ends, which hang in a forked child, are left out.
     "a child that was forked": (
         "pid = os.fork()\nif not pid: atexit._run_exitfuncs(); os._exit(0)\n"
@@ -192,6 +194,7 @@ ENDINGS = {
 }
 
 
+@pytest.mark.row(48)
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_interpreter_ends_whatever_the_loop_does(ending: str, runtime: str) -> None:
     """Row 48 of the fault table: a hang shows as a timeout."""
@@ -213,6 +216,7 @@ def resident_kib() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 
 
+@pytest.mark.row(55)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc/self/statm")
 def test_frames_that_nobody_fetches_need_no_more_memory(image: Session) -> None:
     """Row 55 of the fault table."""

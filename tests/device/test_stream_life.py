@@ -72,6 +72,7 @@ def test_a_snapshot_of_another_runtime_is_foreign() -> None:
         other.restore(one.snapshot())
 
 
+@pytest.mark.row(47)
 def test_a_closed_stream_or_session_says_which(lstm: Session) -> None:
     stream, other = lstm.stream(), lstm.stream()
     stream.step(FRAMES[0])
@@ -110,6 +111,7 @@ def test_run_takes_states_as_ordinary_inputs(lstm: Session) -> None:
     assert list(out) == ["y", "h_out", "c_out"]
 
 
+@pytest.mark.row(45)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_is_told_to_load_itself(echo: Session) -> None:

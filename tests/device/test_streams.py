@@ -120,6 +120,7 @@ def test_interleaved_streams_do_not_touch_each_other(lstm: Session) -> None:
         )
 
 
+@pytest.mark.row(44)
 @pytest.mark.parametrize("bundle", ["lstm", "decoder"])
 def test_streams_in_threads_give_what_they_give_alone(bundle: str, runtime: str) -> None:
     wrong: list[object] = []
@@ -146,6 +147,7 @@ def test_streams_in_threads_give_what_they_give_alone(bundle: str, runtime: str)
     assert wrong == []
 
 
+@pytest.mark.row(44)
 def test_one_stream_in_two_threads_is_busy_and_never_mixed(lstm: Session) -> None:
     """Whatever was refused never happened: the frames that went through tell the state."""
     went: list[Array] = []
@@ -208,6 +210,7 @@ def test_a_sequence_in_the_place_of_a_step(
     assert caught.value.hint == hint
 
 
+@pytest.mark.row(35)
 def test_a_bad_frame_in_mid_stream_changes_nothing(lstm: Session) -> None:
     bad = FRAMES[1].copy()
     bad[0, 0, 2] = np.nan
@@ -231,6 +234,7 @@ def test_a_bad_frame_in_mid_stream_changes_nothing(lstm: Session) -> None:
         assert "'h' is a state" in caught.value.hint
 
 
+@pytest.mark.row(35)
 def test_a_state_that_is_not_finite_is_not_kept(echo: Session) -> None:
     huge = np.full((1, 4), 3e38, np.float32)
     one = np.ones((1, 4), np.float32)
@@ -319,6 +323,7 @@ def test_a_cache_grows_to_its_bound_and_says_so(decoder: Session) -> None:
         np.testing.assert_array_equal(stream.step(FRAMES[0])["y"], expected[0]["y"])
 
 
+@pytest.mark.row(42)
 def test_a_state_that_indexes_a_table_stays_inside(decoder: Session) -> None:
     empty = np.zeros((1, 0, 4), np.float32)
     with decoder.stream() as stream:

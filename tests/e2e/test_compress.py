@@ -116,6 +116,7 @@ def test_no_temporary_file_is_left(empty_tmp: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.edgebm", "tmp"]
 
 
+@pytest.mark.row(69)
 def test_a_failure_leaves_nothing_behind(empty_tmp: Path, tmp_path: Path) -> None:
     bad = X.copy()
     bad[3, 2] = np.nan
@@ -125,6 +126,7 @@ def test_a_failure_leaves_nothing_behind(empty_tmp: Path, tmp_path: Path) -> Non
     assert [p.name for p in tmp_path.iterdir()] == ["tmp"]
 
 
+@pytest.mark.row(68)
 def test_a_missed_limit_is_said_and_the_closest_is_written(tmp_path: Path) -> None:
     path = tmp_path / "m.edgebm"
     result = edgebm.compress(small(), data=X, out=path, max_size_mb=0.0001, **QUICK)
@@ -138,6 +140,7 @@ def test_a_missed_limit_is_said_and_the_closest_is_written(tmp_path: Path) -> No
         assert any("misses a constraint" in w for w in session.report()["warnings"])
 
 
+@pytest.mark.row(70)
 def test_an_existing_file_is_not_replaced_unless_asked(tmp_path: Path) -> None:
     path = tmp_path / "m.edgebm"
     path.write_bytes(b"mine")

@@ -134,6 +134,7 @@ def test_quantize_gives_a_plain_graph() -> None:
     assert sqnr_db(outputs(small(), feeds)["y"], outputs(lowered, feeds)["y"]) > 20
 
 
+@pytest.mark.row(63)
 def test_quantize_keeps_to_what_the_target_adds_without_overflow() -> None:
     def largest_products(target: str) -> int:
         """Largest weight times the levels the input's range takes up."""
@@ -208,6 +209,7 @@ def test_a_gru_is_turned_only_where_that_is_the_fastest() -> None:
     assert "onnxruntime/int8-cells" in ids
 
 
+@pytest.mark.row(70)
 def test_not_even_force_replaces_the_model_or_the_samples(tmp_path: Path) -> None:
     model, samples = tmp_path / "m.onnx", tmp_path / "x.npy"
     model.write_bytes(small().to_bytes())

@@ -164,6 +164,7 @@ def test_equal_measurements_make_equal_bundles(folder: Path, capsys: Any) -> Non
     assert report(Path("out.edgebm"))["interrupted"] is False
 
 
+@pytest.mark.row(69)
 def test_a_killed_run_goes_on_and_measures_nothing_twice(folder: Path) -> None:
     journal = Path("m.json")
     by_chance = random.Random(os.getpid()).randint(7, 14)
@@ -206,6 +207,7 @@ def test_measurements_of_another_model_are_not_taken(folder: Path) -> None:
     assert len(entries(Path("m.json"))) > before
 
 
+@pytest.mark.row(69)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_the_best_so_far(folder: Path, number: signal.Signals) -> None:
     out, resume = Path("out.edgebm"), Path("out.edgebm.resume")
@@ -234,6 +236,7 @@ def test_an_interruption_leaves_the_best_so_far(folder: Path, number: signal.Sig
     assert main(command(*judged)) == 2, "a finished bundle is not replaced"
 
 
+@pytest.mark.row(69)
 def test_an_interruption_before_there_is_anything_to_show(folder: Path) -> None:
     resume = Path("out.edgebm.resume")
     code, err = ended_when(lambda: len(entries(resume)) >= 1, signal.SIGINT)
@@ -307,6 +310,7 @@ def interrupted_writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return left
 
 
+@pytest.mark.row(69)
 def test_an_interruption_while_the_bundle_is_written(
     folder: Path, known: bytes, interrupted_writes: list[int]
 ) -> None:
@@ -321,6 +325,7 @@ def test_an_interruption_while_the_bundle_is_written(
     edgebm.load("out.edgebm").close()
 
 
+@pytest.mark.row(69)
 def test_a_second_interruption_while_it_is_written_tears_nothing(
     folder: Path, known: bytes, interrupted_writes: list[int]
 ) -> None:

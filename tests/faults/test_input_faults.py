@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_bundles import DATA, INSTALLED, at, with_manifest
 
 import edgebm
 from edgebm.errors import (
@@ -28,10 +29,7 @@ from edgebm.errors import (
     InputType,
     UsageError,
 )
-from edgebm.runtime.engines import RUNTIMES
 from edgebm.runtime.session import Session
-
-DATA = Path(__file__).parents[1] / "device" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +48,7 @@ def echoes() -> Iterator[list[Session]]:
 
 
 def opened(name: str) -> Iterator[list[Session]]:
-    sessions = [edgebm.load(DATA / f"{name}.edgebm", target=runtime) for runtime in RUNTIMES]
+    sessions = [edgebm.load(DATA / f"{name}.edgebm", target=runtime) for runtime in INSTALLED]
     yield sessions
     for session in sessions:
         session.close()
@@ -71,17 +69,20 @@ def refused(sessions: Sequence[Session], kind: type[EdgebmError], *args: Any, **
 IMAGE = np.random.default_rng(5).normal(size=(1, 3, 4, 5)).astype(np.float32)
 
 
+@pytest.mark.row(31)
 @pytest.mark.parametrize("dtype", ["f8", "f2", "u1", "i8", "?", "c8", "O", "U3", "M8[s]"])
 def test_another_dtype(images: list[Session], dtype: str) -> None:
     wrong = np.zeros((1, 3, 4, 5), dtype)
     assert "expected float32" in refused(images, InputDType, wrong)
 
 
+@pytest.mark.row(32)
 def test_the_other_byte_order(images: list[Session]) -> None:
     text = refused(images, InputDType, IMAGE.astype(">f4"))
     assert "'image' has dtype >f4, expected float32 | the bytes are in the other order" in text
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize(
     ("shape", "hint"),
     [
@@ -101,6 +102,7 @@ def test_another_shape(images: list[Session], shape: tuple[int, ...], hint: str)
     assert text == f"input 'image' has shape {list(shape)}, expected [1, 3, 4, 5] | {hint}"
 
 
+@pytest.mark.row(34)
 def test_arrays_of_any_strides_are_taken(images: list[Session]) -> None:
     raw = np.zeros(IMAGE.nbytes + 1, np.uint8)
     unaligned = raw[1:].view(np.float32).reshape(IMAGE.shape)
@@ -123,6 +125,7 @@ def test_arrays_of_any_strides_are_taken(images: list[Session]) -> None:
             np.testing.assert_array_equal(session.run(same)["scores"], expected)
 
 
+@pytest.mark.row(35)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite(images: list[Session], bad: float) -> None:
     wrong = IMAGE.copy()
@@ -132,6 +135,33 @@ def test_a_value_that_is_not_finite(images: list[Session], bad: float) -> None:
     assert "60 of 60" in refused(images, InputNonFinite, np.full_like(IMAGE, bad))
 
 
+@pytest.mark.row(35, 36)
+@pytest.mark.parametrize(
+    ("bad", "kind"), [(np.nan, "nonfinite"), (np.inf, "nonfinite"), (255.0, "envelope")]
+)
+def test_an_odd_value_is_marked_or_let_through_where_that_is_asked_for(
+    tmp_path: Path, bad: float, kind: str
+) -> None:
+    path = tmp_path / "b.edgebm"
+    path.write_bytes(with_manifest(at("ranges", value={"image": [-4.0, 4.0]})))
+    odd = IMAGE.copy()
+    odd[0, 1, 2, 3] = bad
+    told = set()
+    for runtime in INSTALLED:
+        with edgebm.load(path, target=runtime, nonfinite="mark") as session:
+            assert session.run(IMAGE).doubts == ()
+            told.add(session.run(odd).doubts)
+        with edgebm.load(path, target=runtime, nonfinite="allow", envelope="allow") as session:
+            assert session.run(odd).doubts == ()
+        with (
+            edgebm.load(path, target=runtime, envelope="error") as session,
+            pytest.raises(InputNonFinite if kind == "nonfinite" else InputRange),
+        ):
+            session.run(odd)
+    assert len(told) == 1
+    assert [doubt.kind for doubt in told.pop()] == [kind]
+
+
 def test_huge_finite_values_are_no_fault(images: list[Session]) -> None:
     for session in images:
         huge = np.zeros_like(IMAGE)
@@ -139,6 +169,7 @@ def test_huge_finite_values_are_no_fault(images: list[Session]) -> None:
         assert session.run(huge)["scores"].shape == (1, 2)
 
 
+@pytest.mark.row(38)
 @pytest.mark.parametrize(
     ("feeds", "words"),
     [
@@ -155,6 +186,7 @@ def test_another_name(images: list[Session], feeds: dict[Any, Any], words: str) 
     assert words in refused(images, InputPort, feeds)
 
 
+@pytest.mark.row(38)
 def test_names_given_twice_or_not_at_all(images: list[Session], tokens: list[Session]) -> None:
     assert "both" in refused(images, InputPort, IMAGE, image=IMAGE)
     assert "both" in refused(images, InputPort, {"image": IMAGE}, image=IMAGE)
@@ -162,6 +194,7 @@ def test_names_given_twice_or_not_at_all(images: list[Session], tokens: list[Ses
     assert "2 inputs, ndarray was given" in refused(tokens, InputPort, np.zeros((1, 4), np.int64))
 
 
+@pytest.mark.row(39)
 @pytest.mark.parametrize(
     "value", [None, [1.0], "image", 3.0, np.float32(1), object(), memoryview(b"1"), b"1"]
 )
@@ -170,11 +203,13 @@ def test_no_array(images: list[Session], value: Any) -> None:
     assert "a numpy array is expected" in refused(images, InputType, value)
 
 
+@pytest.mark.row(39)
 def test_a_masked_array_hides_values(images: list[Session]) -> None:
     masked = np.ma.masked_less(IMAGE, 0)
     assert "masked array" in refused(images, InputType, masked)
 
 
+@pytest.mark.row(39)
 def test_tensors_of_the_cpu_are_taken_as_they_are(images: list[Session]) -> None:
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(IMAGE.copy())
@@ -190,6 +225,7 @@ def test_tensors_of_the_cpu_are_taken_as_they_are(images: list[Session]) -> None
     assert "gives no memory of the CPU" in refused(images, InputType, tensor.to("meta"))
 
 
+@pytest.mark.row(43)
 def test_sizes_outside_the_range_of_a_free_axis(tokens: list[Session]) -> None:
     for n, t in ((0, 4), (1, 0), (5, 4), (1, 9), (1, 100_000)):
         wrong = np.zeros((n, t), np.int64)
@@ -197,11 +233,13 @@ def test_sizes_outside_the_range_of_a_free_axis(tokens: list[Session]) -> None:
         assert "(n from 1 to 4, t from 1 to 8)" in text
 
 
+@pytest.mark.row(33)
 def test_axes_of_one_name_must_agree(tokens: list[Session]) -> None:
     ids, mask = np.zeros((1, 4), np.int64), np.zeros((1, 5), np.int64)
     assert "t is 5 here and 4 in 'ids'" in refused(tokens, InputShape, ids=ids, mask=mask)
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize("bad", [-1, 12, np.iinfo(np.int64).min, np.iinfo(np.int64).max])
 def test_an_index_outside_its_table(tokens: list[Session], bad: int) -> None:
     ids = np.zeros((2, 3), np.int64)
@@ -219,6 +257,7 @@ def test_all_faults_of_a_call_come_at_once(tokens: list[Session]) -> None:
         assert codes == ["input_dtype", "input_type"]
 
 
+@pytest.mark.row(41)
 def test_outputs_belong_to_the_caller(images: list[Session], tokens: list[Session]) -> None:
     for session in images:
         first = session.run(IMAGE)["scores"]
@@ -234,6 +273,7 @@ def test_outputs_belong_to_the_caller(images: list[Session], tokens: list[Sessio
         assert first.shape == (2, 4)
 
 
+@pytest.mark.row(40)
 def test_inputs_are_not_kept(images: list[Session]) -> None:
     for session in images:
         x = IMAGE.copy()
@@ -242,6 +282,7 @@ def test_inputs_are_not_kept(images: list[Session]) -> None:
         np.testing.assert_array_equal(session.run(IMAGE)["scores"], expected)
 
 
+@pytest.mark.row(41)
 def test_the_callers_own_buffers(images: list[Session]) -> None:
     for session in images:
         buffer = np.empty((1, 2), np.float32)
@@ -270,7 +311,7 @@ def test_deadlines(images: list[Session]) -> None:
     refused(images, UsageError, IMAGE, deadline_ms="20")
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.row(47)
 def test_use_after_close(runtime: str) -> None:
     session = edgebm.load(DATA / "image.edgebm", target=runtime)
     session.close()
@@ -280,7 +321,7 @@ def test_use_after_close(runtime: str) -> None:
             call()
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.row(47)
 def test_closing_and_dropping_during_calls_does_no_harm(runtime: str) -> None:
     session = edgebm.load(DATA / "image.edgebm", target=runtime)
     expected = session.run(IMAGE)["scores"]
@@ -306,7 +347,7 @@ def test_closing_and_dropping_during_calls_does_no_harm(runtime: str) -> None:
     assert faults == []
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.row(44)
 @pytest.mark.parametrize("name", ["image", "echo", "tokens"])
 def test_eight_threads_with_inputs_of_their_own(runtime: str, name: str) -> None:
     session = edgebm.load(DATA / f"{name}.edgebm", target=runtime)
@@ -350,7 +391,7 @@ def _in_child(session: Session, pipe: Any) -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.row(45)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_use_in_a_forked_child(runtime: str) -> None:
     with edgebm.load(DATA / "image.edgebm", target=runtime) as session:

@@ -85,6 +85,7 @@ def test_a_bundle_without_candidates_has_no_sample(tmp_path: Path) -> None:
         bundle.sample()
 
 
+@pytest.mark.row(70)
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "m.edgebm"
     path.write_bytes(b"old")
@@ -96,6 +97,7 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert read_bundle(path).manifest.name == "tiny"
 
 
+@pytest.mark.row(70)
 def test_places_that_cannot_be_written_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         check_destination(tmp_path, force=True)
@@ -110,6 +112,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         check_destination(tmp_path / "m.edgebm")
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_nothing_is_left_when_writing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,18 @@ from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
 from edgebm.runtime.engines.compiled import Compiled
+from edgebm.runtime.engines.external import has_external_data
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
 Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 RUNTIMES = ("openvino", "onnxruntime")
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
+# How the vendors' texts say that memory or threads ran out; most have no class of their own.
+_SHORTAGE = re.compile(
+    "bad_alloc|[Ff]ailed to allocate|[Cc]annot allocate memory|failed to map segment"
+    "|Resource temporarily unavailable|pthread_create failed"
+)
 _REPORTER = "openvino_telemetry"
 # Vendors ask for cache-line or vector alignment before they use a buffer without a copy.
 _ALIGNMENT = 64
@@ -134,8 +141,16 @@ def open_engine(
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
-        BackendFailed: the vendor refused the artifact, or its inputs and outputs are not these.
+        BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, or
+            it refers to other files.
+        ResourceError: memory or threads ran out.
+        ForkedUse: the vendor cannot be used in a forked child of a process that has used it.
     """
+    if has_external_data(files.get("model.onnx", b"")):
+        raise BackendFailed(
+            "model.onnx keeps weights in other files, which are not part of it",
+            hint="store them in it: onnx.save(onnx.load(path), path)",
+        )
     if runtime == "openvino":
         from edgebm.runtime.engines.openvino import OpenVinoEngine
 
@@ -208,8 +223,8 @@ def vendor_error(name: str, doing: str, cause: BaseException) -> BackendFailed |
     """The one wrapping of a vendor exception; raise it `from` the original."""
     text = " ".join(str(cause).split())
     message = f"{name} failed {doing}: {text[:600] or type(cause).__name__}"
-    if isinstance(cause, MemoryError):
-        return ResourceError(message)
+    if isinstance(cause, MemoryError) or _SHORTAGE.search(text):
+        return ResourceError(message, hint="free memory, or allow more of it and more threads")
     return BackendFailed(message, details={"vendor": name, "exception": type(cause).__name__})
 
 

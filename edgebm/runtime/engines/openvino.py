@@ -65,8 +65,8 @@ class OpenVinoEngine:
         self._name = f"openvino {self.version}"
         self._inputs, self._outputs = tuple(inputs), tuple(outputs)
         keys = [shape_key(shapes, inputs) for shapes in config.static_shapes]
+        core = the_core(self._ov)
         try:
-            core = the_core(self._ov)
             if compiled is None:
                 self._made = _compile(core, files, config, inputs)
             else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
 
+from edgebm.errors import ForkedUse
 from edgebm.runtime.engines import import_vendor, vendor_error
 from edgebm.runtime.engines.openvino_request import vendor_version
 from edgebm.spec import EngineConfig
@@ -21,9 +23,30 @@ def the_core(ov: Any) -> Any:
     A Core gives its thread a stack for signal handlers and frees it at its end. When two end in
     the order in which they began, or one ends in another thread, the thread is left with a
     freed stack, and the next Ctrl-C kills the process.
+
+    Raises:
+        ForkedUse: this is a forked child of a process that has used OpenVINO.
     """
     process = os.getpid()
+    if _CORES.keys() - {process}:
+        raise ForkedUse(
+            "OpenVINO was used in the parent process, and waits here for threads that only live "
+            "there",
+            hint="start the process with the 'spawn' method, or fork before the first load",
+        )
     return _CORES.get(process) or _CORES.setdefault(process, ov.Core())
+
+
+def _keep_cores() -> None:
+    """Take no Core apart in a forked child, where its threads are missing.
+
+    Otherwise a child that ends as programs do waits for them for ever.
+    """
+    for core in _CORES.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))
+
+
+os.register_at_fork(after_in_child=_keep_cores)
 
 
 def compile_options(config: EngineConfig) -> dict[str, str]:
@@ -49,10 +72,11 @@ def cache_facts(config: EngineConfig) -> dict[str, Any]:
     Raises:
         BackendUnavailable: OpenVINO does not load.
         BackendFailed: it does not say what it is.
+        ForkedUse: as `the_core`.
     """
     ov = import_vendor("openvino")
+    core = the_core(ov)
     try:
-        core = the_core(ov)
         return {
             "version": str(ov.__version__),
             "plugin": {name: v.build_number for name, v in core.get_versions("CPU").items()},

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.errors import ResourceError
 from edgebm.runtime.engines import (
     Arrays,
     Buffers,
@@ -16,7 +17,8 @@ from edgebm.runtime.engines import (
     aligned_zeros,
     vendor_error,
 )
-from edgebm.spec import Shapes, TensorSpec
+from edgebm.runtime.engines.openvino_written import watched
+from edgebm.spec import Dim, Shapes, TensorSpec
 
 Face = tuple[Sequence[TensorSpec], Sequence[TensorSpec]]
 _NATIVE_ARGUMENTS = "inputs: dict, share_outputs: bool, decode_strings: bool"
@@ -31,6 +33,7 @@ class OpenVinoRequest:
     __slots__ = (
         "_after",
         "_before",
+        "_face",
         "_infer",
         "_made",
         "_name",
@@ -38,6 +41,7 @@ class OpenVinoRequest:
         "_request",
         "_specs",
         "_tensor",
+        "_written",
         "compiled",
         "fixed",
         "inputs"
@@ -46,7 +50,7 @@ class OpenVinoRequest:
     def __init__(
         self, ov: Any, compiled: Any, face: Face, shapes: Shapes, buffers: Buffers
     ) -> None:
-        inputs, outputs = face
+        inputs, outputs = self._face = face
         self._tensor = ov.Tensor
         self._name = f"openvino {vendor_version(ov)}"
         self.compiled = compiled
@@ -67,8 +71,12 @@ class OpenVinoRequest:
         ]
         self._made: list[NDArray[Any] | None] = []
         self._after: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._written: list[NDArray[Any]] = []
         for (port, dtype), spec in zip(self._specs, outputs, strict=True):
             self._made.append(self._bind_output(port, dtype, buffers.outputs.get(spec.name)))
+        # Buffers that were given may be inputs at the same time.
+        if not buffers.outputs and any(p.partial_shape.is_dynamic for p in compiled.inputs):
+            self._infer = watched(self._infer, self._written)
         fixed = tuple(array for array in self._made if array is not None)
         self.fixed: Arrays | None = fixed if len(fixed) == len(self._made) else None
 
@@ -88,6 +96,7 @@ class OpenVinoRequest:
         bound = _matching(array, output.element_type.to_dtype())
         if bound is not array:
             self._after.append((array, bound))
+        self._written.append(bound)
         self._request.set_output_tensor(port, self._tensor(bound, shared_memory=True))
         return array
 
@@ -105,13 +114,27 @@ class OpenVinoRequest:
         if self.fixed is not None:
             return self.fixed
         return tuple(
-            self._fetch(*spec) if array is None else array
-            for spec, array in zip(self._specs, self._made, strict=True)
+            self._fetch(k) if array is None else array for k, array in enumerate(self._made)
         )
 
-    def _fetch(self, port: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _fetch(self, index: int) -> NDArray[Any]:
+        port, dtype = self._specs[index]
         data: NDArray[Any] = self._request.get_output_tensor(port).data
+        if not data.size:
+            self._check_empty(self._face[1][index], data)
         return data.astype(dtype, copy=False)
+
+    def _check_empty(self, spec: TensorSpec, data: NDArray[Any]) -> None:
+        """OpenVINO hands out an empty output, and no error, where it finds no memory for it."""
+        known: dict[Dim, int] = {}
+        for given, array in zip(self._face[0], self.inputs, strict=True):
+            known.update(zip(given.shape, array.shape, strict=True))
+        due = [d if isinstance(d, int) else known.get(d, 0) for d in spec.shape]
+        if any(size and not got for size, got in zip(due, data.shape, strict=True)):
+            raise ResourceError(
+                f"{self._name} gave {list(data.shape)} for {spec}: there is no memory for it",
+                hint="use smaller inputs, or free memory",
+            )
 
     def layers(self) -> Sequence[Any]:
         """The vendor's times of each layer in the last call."""

@@ -305,6 +305,7 @@ def test_without_a_decision_or_a_kernel_a_node_stays_in_float() -> None:
     assert "no decision" in fuse_cells(undecided).reasons["cell"]
 
 
+@pytest.mark.row(63)
 def test_seven_bits_stay_seven_bits() -> None:
     found = fuse_cells(recurrent("LSTM"), grid=Grid(7, 8))
     integers = next(found.model.nodes("DynamicQuantizeLSTM")).inputs[W]

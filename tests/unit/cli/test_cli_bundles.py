@@ -147,6 +147,7 @@ def test_comparison(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["report", str(bundle), str(other), "-o", str(other), "--force"]) == 2
 
 
+@pytest.mark.row(68)
 def test_gates(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report: dict[str, Any] = json.loads(REPORT.read_text())
     report["after"].update(p50_ms=0.6, size_bytes=400_000)
@@ -217,6 +218,7 @@ def test_bundle_with_a_flipped_bit(bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "files").exists()
 
 
+@pytest.mark.row(70)
 def test_a_report_never_replaces_its_bundle(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

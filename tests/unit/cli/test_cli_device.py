@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from edgebm.cli import doctor, verify
-from edgebm.cli.bench import missed_limits, parse_limits
 from edgebm.cli.main import main
 from edgebm.cli.run import read_arrays, split
 from edgebm.cli.text import facts, file_size, table
 from edgebm.cli.verify import Verdict, overall
-from edgebm.errors import DataError, UsageError
-from edgebm.runtime.bench import Timing
+from edgebm.errors import DataError
 from edgebm.runtime.engines import RUNTIMES
 from edgebm.spec import TensorSpec
 
@@ -90,32 +88,6 @@ def test_wrong_inputs_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["run", str(tmp_path / "none.edgebm"), "-i", str(tmp_path / "x.npz")]) == 2
 
 
-def test_limits_are_read_with_their_units() -> None:
-    assert parse_limits(["p99=20ms", "max=1s", "p50=.5us"]) == {
-        "p99": 20.0,
-        "max": 1000.0,
-        "p50": 0.0005,
-    }
-    with pytest.raises(UsageError, match="'p42=1ms', 'p99=20', 'x'"):
-        parse_limits(["p42=1ms", "p99=20", "x", "mean=1ms"])
-
-
-def test_a_limit_that_cannot_be_judged_is_missed() -> None:
-    timing = Timing(1.0, 2.0, None, 1.2, 9.0, 100)
-    missed = missed_limits(timing, {"p50": 1.0, "max": 8.0, "p99": 50.0})
-    assert missed[0] == "max is 9 ms, 8 ms were required"
-    assert "p99 is not known after 100 calls, 662 are needed" in missed[1]
-    assert len(missed) == 2
-
-
-def test_bench_ends_with_3_when_a_limit_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["bench", IMAGE, "--seconds", "0.05"]
-    assert main([*command, "--require", "max=1000s"]) == 0
-    assert main([*command, "--require", "max=0us", "--json"]) == 3
-    out = capsys.readouterr().out
-    assert json.loads(out[out.index("{") :])["missed"]
-
-
 def test_verify_runs_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", IMAGE, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -133,6 +105,7 @@ def test_verify_ends_with_4_for_a_damaged_bundle(
     assert "damaged" in capsys.readouterr().err
 
 
+@pytest.mark.row(29)
 def test_verify_ends_with_4_when_an_answer_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,8 +143,10 @@ def test_doctor_finds_the_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     assert [probe["runtime"] for probe in found["runtimes"]] == list(RUNTIMES)
     assert all(probe["version"] for probe in found["runtimes"])
     assert found["machine"]["threads"] >= 1
+    assert {"clock_mhz", "temperature_c", "throttled"} <= set(found["machine"])
 
 
+@pytest.mark.row(60, partly=True)
 @pytest.mark.parametrize(
     ("code", "words"),
     [
@@ -199,18 +174,32 @@ def test_doctor_ends_with_5_without_any_runtime(
     assert "not installed" in capsys.readouterr().out
 
 
+@pytest.mark.row(61)
 def test_doctor_says_what_makes_a_machine_unsteady() -> None:
     machine: dict[str, Any] = {
         "governor": "powersave",
+        "clock_limit_mhz": 1200.0,
+        "clock_max_mhz": 1800.0,
+        "throttled": ["soc is at 84 C"],
         "cgroup_cpus": 1.5,
         "arch": "x86_64",
         "features": ["avx2"],
     }
     notes = " ".join(doctor.advice(machine))
     assert "powersave" in notes
+    assert "limited to 1200 of 1800 MHz" in notes
+    assert "soc is at 84 C" in notes
     assert "1.5 CPUs" in notes
     assert "VNNI" in notes
-    quiet = {"governor": "", "cgroup_cpus": None, "arch": "aarch64", "features": []}
+    quiet = {
+        "governor": "",
+        "clock_limit_mhz": None,
+        "clock_max_mhz": None,
+        "throttled": [],
+        "cgroup_cpus": None,
+        "arch": "aarch64",
+        "features": [],
+    }
     assert doctor.advice(quiet) == []
 
 

@@ -45,6 +45,7 @@ def test_a_program_of_the_user(
     assert json.loads(capsys.readouterr().out)["value"] == 10.0
 
 
+@pytest.mark.row(71)
 def test_the_figure_of_each_class(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["evaluate", str(folder / "digits_cnn.onnx"), "-d", str(folder / TEST)]
     assert main([*args, "--json"]) == 0

@@ -202,6 +202,7 @@ def test_missing_package_names_the_extra(
     assert 'pip install "edgebm[compress]"' in err
 
 
+@pytest.mark.row(46)
 def test_interrupt(register: Register, capsys: pytest.CaptureFixture[str]) -> None:
     register(raiser(KeyboardInterrupt()))
     assert main(["probe"]) == 130
@@ -243,6 +244,7 @@ def start(body: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.row(46)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_let_the_command_clean_up(number: signal.Signals, code: int) -> None:
     with start("time.sleep(60)") as process:

@@ -43,6 +43,7 @@ def test_all_faults_are_told_at_once() -> None:
     assert len(error.details["faults"]) == 5
 
 
+@pytest.mark.row(66)
 @pytest.mark.parametrize(
     ("array", "words"),
     [
@@ -74,6 +75,7 @@ def test_inputs_that_share_an_axis_must_agree() -> None:
     assert "axis 'seq' is 8 in input 'input_ids' and 9" in str(fault(source, TEXT))
 
 
+@pytest.mark.row(66)
 def test_nan_and_infinity_name_the_samples() -> None:
     bad = GOOD.copy()
     bad[1, 0, 0, 0], bad[3, 0, 0, 0] = np.nan, np.inf
@@ -160,6 +162,7 @@ def test_one_bad_file_in_a_folder_is_named(tmp_path: Path) -> None:
     assert "1.npy: input 'image' wants" in str(fault(tmp_path))
 
 
+@pytest.mark.row(66)
 def test_live_sources_of_the_wrong_kind(tmp_path: Path) -> None:
     assert "not samples" in str(fault(42))
     assert "not samples" in str(fault(b"bytes"))

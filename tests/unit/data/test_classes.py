@@ -110,6 +110,7 @@ def test_metrics_of_the_user_have_no_classes() -> None:
     assert (found.classes, found.verdicts, found.doubt("it")) == (None, None, "")
 
 
+@pytest.mark.row(71)
 def test_changes_name_the_class_that_lost_most() -> None:
     before = Classes("recall", (0, 4, 9), (30, 5, 50), (90.0, 80.0, 70.0))
     after = Classes("recall", (0, 4, 9), (30, 5, 50), (90.0, 60.0, 50.0))

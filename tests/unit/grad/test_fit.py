@@ -134,3 +134,28 @@ def test_no_step_changes_nothing() -> None:
     done = fit(student(), task(), Schedule(0))
     assert (done.steps, done.ended) == (0, "complete")
     assert done.best == done.before
+
+
+def test_a_rate_that_undoes_what_is_there_is_lowered_and_leaves_no_trace() -> None:
+    teacher = GraphModule(random_model(STUDENT, seed=2, **SHAPES))
+
+    def near() -> GraphModule:
+        module = GraphModule(random_model(STUDENT, seed=2, **SHAPES))
+        with torch.no_grad():
+            for weight in module.weights.values():
+                weight.mul_(1.02)
+        return module
+
+    tried, plain = near(), near()
+    chosen = fit(tried, task(teacher), Schedule(40, 0.5, factors=(1.0, 1 / 16, 1 / 5000)))
+    assert chosen.factor == 1 / 5000
+    assert chosen.best < chosen.before
+    told = fit(plain, task(teacher), Schedule(40, 0.5 / 5000))
+    assert told.factor == 1.0
+    for name, array in weights(tried).items():
+        np.testing.assert_allclose(array, weights(plain)[name], rtol=1e-6, atol=1e-7)
+
+
+def test_a_student_that_has_far_to_go_keeps_the_rate() -> None:
+    done = fit(student(), task(), Schedule(60, 0.02, factors=(1.0, 1 / 16)))
+    assert done.factor == 1.0

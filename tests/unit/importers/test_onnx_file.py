@@ -66,6 +66,7 @@ def test_external_data_is_loaded_into_memory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weight(model), W)
 
 
+@pytest.mark.row(10)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -91,12 +92,14 @@ def test_external_data_that_is_wrong(
         import_model(external(folder, **changed))
 
 
+@pytest.mark.row(10)
 def test_a_live_model_with_data_elsewhere_is_refused(tmp_path: Path) -> None:
     proto = onnx.load(external(tmp_path), load_external_data=False)
     with pytest.raises(ModelError, match=r"stored in 'w\.bin'"):
         import_model(proto)
 
 
+@pytest.mark.row(22)
 @pytest.mark.parametrize(
     ("content", "message", "hint"),
     [
@@ -122,6 +125,7 @@ def test_other_files_are_named(tmp_path: Path, content: bytes, message: str, hin
     assert hint in caught.value.hint
 
 
+@pytest.mark.row(22)
 def test_a_torch_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with zipfile.ZipFile(path, "w") as archive:
@@ -157,6 +161,7 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
         import_model(tmp_path / "pipe")
 
 
+@pytest.mark.row(19)
 def test_faults_of_the_graph_are_listed_together() -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 13]>
@@ -174,6 +179,7 @@ def test_faults_of_the_graph_are_listed_together() -> None:
     ]
 
 
+@pytest.mark.row(18, partly=True)
 def test_deep_nesting_is_refused() -> None:
     last = "e () => (float[2] t) { t = Neg(x) }"
     body = "t = Relu(x)"

@@ -27,6 +27,7 @@ def faults(model: Model) -> list[str]:
     return list(caught.value.details["faults"])
 
 
+@pytest.mark.row(19)
 def test_every_unknown_operator_is_listed() -> None:
     body = "[a] b = my.Op(x)\n [c] d = other.Op(b)\n [e] y = NoSuchOp(d)"
     assert faults(parse(body, imports='"" : 20, "my" : 1, "other" : 2')) == [
@@ -36,6 +37,7 @@ def test_every_unknown_operator_is_listed() -> None:
     ]
 
 
+@pytest.mark.row(17)
 def test_loops_and_open_ifs_are_listed() -> None:
     loop = """[loop] y = Loop (n, flag, x) < body = b (int64 i, bool c, float[B,3,8] s)
         => (bool d, float[B,3,8] t) { d = Identity(c) t = Relu(s) } >"""
@@ -68,6 +70,7 @@ def test_dtypes_the_operator_does_not_take_are_named() -> None:
     )
 
 
+@pytest.mark.row(21)
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
@@ -86,6 +89,7 @@ def test_weights_that_are_not_numbers(array: Any, reason: str | None) -> None:
         assert faults(model) == [reason]
 
 
+@pytest.mark.row(21)
 def test_infinity_in_a_layer_is_a_fault_but_not_in_a_mask() -> None:
     weight = np.full((8, 8), -np.inf, np.float32)
     assert faults(parse("y = MatMul(x, w)", w=weight)) == [
@@ -107,6 +111,7 @@ def test_an_input_without_rank_is_refused() -> None:
     assert any("does not say how many dimensions" in fault for fault in faults(model))
 
 
+@pytest.mark.row(16)
 def test_a_value_of_many_gigabytes_is_refused() -> None:
     body = "e = Expand(x, s)\n y = ReduceMax<keepdims=1>(e)"
     face = "(float[1,3,8] x) => (float[a,b,c] y)"
@@ -114,11 +119,13 @@ def test_a_value_of_many_gigabytes_is_refused() -> None:
     assert any("would take 192 GiB" in fault for fault in faults(model))
 
 
+@pytest.mark.row(18, partly=True)
 def test_too_many_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "MAX_NODES", 1)
     assert faults(parse("a = Relu(x)\n y = Neg(a)")) == ["2 nodes; at most 1 are handled"]
 
 
+@pytest.mark.row(19)
 def test_a_missing_value_and_a_ring_are_invalid() -> None:
     with pytest.raises(ModelError, match="reads 'nowhere', which no node, input or weight"):
         canonicalize(parse("y = Add(x, nowhere)"))

@@ -29,6 +29,7 @@ def test_values_are_those_of_the_operator() -> None:
     np.testing.assert_array_equal(filled[0], np.full((2, 2), 7))
 
 
+@pytest.mark.row(16)
 @pytest.mark.parametrize(
     ("body", "weights", "size"),
     [
@@ -46,6 +47,7 @@ def test_the_size_is_known_before_anything_is_allocated(
     assert output_bytes(node_of(body, **weights), 20) == size
 
 
+@pytest.mark.row(16)
 def test_a_bomb_is_refused_in_an_instant_and_named() -> None:
     text = """g (float[1] x) => (float[1] y) {
       [boom] c = ConstantOfShape(s)

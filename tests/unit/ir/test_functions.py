@@ -52,6 +52,7 @@ def test_a_function_of_another_opset_is_converted_first() -> None:
     np.testing.assert_allclose(run(canonical), np.clip(X, -1, 2))
 
 
+@pytest.mark.row(16)
 def test_functions_that_multiply_are_counted_before_they_are_written_out() -> None:
     calls = "".join(
         f'<domain: "m", opset_import: ["" : 20, "m" : 1]>\n'
@@ -68,6 +69,7 @@ def test_functions_that_multiply_are_counted_before_they_are_written_out() -> No
         canonicalize(model_of(text))
 
 
+@pytest.mark.row(19)
 def test_a_function_that_calls_itself_is_invalid() -> None:
     text = """<ir_version: 9, opset_import: ["" : 20, "m" : 1]>
     g (float[1,3] x) => (float[1,3] y) { y = m.F(x) }

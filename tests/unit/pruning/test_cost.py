@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from graphs import outputs, random_model
 
+from edgebm.ir.edit import const
 from edgebm.ir.model import Model
 from edgebm.pruning.allocate import Budget, cheapest, step_of, uniform, width_step
 from edgebm.pruning.cost import Costs
@@ -208,6 +211,30 @@ def test_what_saves_no_time_is_not_cut() -> None:
     by_time = cheapest(groups, scores_of(model), costs, Budget(0.003, 8, by_time=True))
     before, gone = costs.ms({}), {k: len(v) for k, v in by_time.removed.items()}
     assert costs.ms(gone) <= (1 - 0.003) * before
+
+
+def test_noise_of_a_measurement_ends_nothing() -> None:
+    """One step of a wide group saves less than two measurements of the same differ by."""
+    model = random_model(
+        "g (float[1,16] x) => (float[1,16] y) { h = MatMul(x, w)\n y = MatMul(h, u) }",
+        w=(16, 1024),
+        u=(1024, 16),
+    )
+    groups = find_groups(model).groups
+    calls = itertools.count()
+
+    def time_ms(layer: Model) -> float:
+        weights = [const(v) for v in layer.graph.graph.initializers.values()]
+        numbers = sum(w.size for w in weights if w is not None)
+        return 0.001 + 1e-5 * numbers * (1.01 if next(calls) % 2 else 0.99)
+
+    x = {"x": np.zeros((1, 16), np.float32)}
+    costs = Costs(model, groups, x, time_ms)
+    for by_time in (False, True):
+        found = cheapest(groups, scores_of(model), costs, Budget(0.6, 8, by_time))
+        assert not found.unpaid
+        (gone,) = found.removed.values()
+        assert 0.58 * 1024 <= len(gone) <= 0.64 * 1024
 
 
 def test_shared_shapes() -> None:

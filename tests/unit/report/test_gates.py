@@ -63,6 +63,7 @@ def test_ratios_of_latency_and_size(pair: Pair) -> None:
     assert larger.value == pytest.approx(300_000 / 296_612)
 
 
+@pytest.mark.row(71)
 def test_the_class_that_loses_most(pair: Pair) -> None:
     pair[1]["classes"]["after"] = [98.5, 91.0, None]
     gate = only(pair, max_worst_class_drop=2.0)

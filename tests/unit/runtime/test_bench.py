@@ -9,9 +9,10 @@ from edgebm.runtime.bench import CALLS_NEEDED, summarize, time_calls
 
 
 def test_a_percentile_is_given_only_when_it_is_earned() -> None:
-    for calls in (1, 63, 64, 661, 662, 6635, 6636):
+    for calls in (1, 63, 64, 129, 130, 661, 662, 6635, 6636):
         timing = summarize(array("q", range(1, calls + 1)))
         assert (timing.p90_ms is not None) == (calls >= 64)
+        assert (timing.p95_ms is not None) == (calls >= 130)
         assert (timing.p99_ms is not None) == (calls >= 662)
         assert (timing.p999_ms is not None) == (calls >= 6636)
         assert timing.calls == calls

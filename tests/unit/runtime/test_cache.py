@@ -166,6 +166,7 @@ def other_weight(bundle: Bundle) -> tuple[Manifest, dict[str, bytes]]:
     return bundle.manifest, members
 
 
+@pytest.mark.row(23)
 def test_one_other_weight_in_a_bundle_of_the_same_name_is_another_model(
     tmp_path: Path, rules: CacheFolder
 ) -> None:
@@ -200,6 +201,7 @@ def test_another_configuration_is_another_model(
     assert len(entries(rules)) == 2
 
 
+@pytest.mark.row(23)
 def test_another_place_is_told_and_takes_the_old_entry_away(
     rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +215,7 @@ def test_another_place_is_told_and_takes_the_old_entry_away(
     assert new != old
 
 
+@pytest.mark.row(23)
 def test_a_processor_that_cannot_be_named_gets_no_cache(
     rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_processor_that_cannot_be_named_gets_no_cache(
     assert len(report["warnings"]) == 1
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "foreign", "swapped"])
 def test_a_damaged_entry_is_deleted_counted_and_made_anew(damage: str, rules: CacheFolder) -> None:
     started(rules)
@@ -249,6 +253,7 @@ def test_a_damaged_entry_is_deleted_counted_and_made_anew(damage: str, rules: Ca
     assert (hit["cache"]["state"], hit["warnings"]) == ("hit", [])
 
 
+@pytest.mark.row(24)
 def test_no_byte_reaches_the_vendor_before_its_code_is_right(
     rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +272,7 @@ def test_no_byte_reaches_the_vendor_before_its_code_is_right(
     assert report["cache"]["rejected"] == 1
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize("error", [BackendFailed("refused"), SelfTestFailed("wrong answers")])
 def test_an_entry_that_fails_in_use_is_replaced(
     error: Exception, rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
@@ -312,6 +318,7 @@ def test_a_model_that_is_read_back_as_another_one_is_not_kept(
     assert entries(rules) == []
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("call", ["write", "fsync", "rename"])
 def test_a_full_or_broken_disk_costs_the_cache_and_not_the_start(
@@ -336,6 +343,7 @@ def test_a_full_or_broken_disk_costs_the_cache_and_not_the_start(
     assert started(rules)["cache"]["state"] == "stored"
 
 
+@pytest.mark.row(26)
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     rules: CacheFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +363,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(
     assert len(report["warnings"]) == 1
 
 
+@pytest.mark.row(26)
 def test_a_limit_on_file_sizes_is_survived(rules: CacheFolder) -> None:
     code = (
         "import resource, sys, edgebm, json; from pathlib import Path\n"
@@ -375,6 +384,7 @@ def test_a_limit_on_file_sizes_is_survived(rules: CacheFolder) -> None:
     assert not list(rules.path.glob(".edgebm-tmp-*"))
 
 
+@pytest.mark.row(27)
 def test_others_wait_for_whoever_compiles_and_take_what_it_made(rules: CacheFolder) -> None:
     report = started(rules)["cache"]
     (entry,) = entries(rules)
@@ -392,6 +402,7 @@ def test_others_wait_for_whoever_compiles_and_take_what_it_made(rules: CacheFold
     assert found == ["hit"]
 
 
+@pytest.mark.row(27)
 def test_waiting_has_an_end(rules: CacheFolder) -> None:
     report = started(rules)["cache"]
     entries(rules)[0].unlink()
@@ -405,6 +416,7 @@ def test_waiting_has_an_end(rules: CacheFolder) -> None:
     assert entries(rules) == []
 
 
+@pytest.mark.row(27)
 def test_processes_that_start_at_once_leave_one_entry(rules: CacheFolder) -> None:
     code = (
         "import sys, edgebm; from pathlib import Path\n"
@@ -433,6 +445,7 @@ def test_processes_that_start_at_once_leave_one_entry(rules: CacheFolder) -> Non
     assert not list(rules.path.glob(".edgebm-tmp-*"))
 
 
+@pytest.mark.row(25)
 def test_a_start_that_was_killed_leaves_nothing_in_the_way(rules: CacheFolder) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"

@@ -39,6 +39,7 @@ def test_what_was_written_is_read(entry: int) -> None:
     assert {name: head.header[name] for name in HEADER} == HEADER
 
 
+@pytest.mark.row(24)
 def test_every_flipped_bit_is_seen(entry: int) -> None:
     size = os.fstat(entry).st_size
     for place in range(size):
@@ -51,6 +52,7 @@ def test_every_flipped_bit_is_seen(entry: int) -> None:
     assert read(entry) == BLOBS
 
 
+@pytest.mark.row(24)
 def test_every_truncation_and_every_tail_is_seen(entry: int) -> None:
     data = os.pread(entry, 1 << 20, 0)
     for size in range(len(data)):
@@ -63,6 +65,7 @@ def test_every_truncation_and_every_tail_is_seen(entry: int) -> None:
         read(entry)
 
 
+@pytest.mark.row(24)
 def test_another_device_has_another_key(entry: int) -> None:
     with pytest.raises(EngineStale, match="this device"):
         read(entry, bytes(32))

@@ -44,6 +44,7 @@ def test_it_is_made_for_its_owner_alone(folder: Folder) -> None:
     assert device_key(folder, 1) == key
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize("mode", [0o770, 0o720, 0o707, 0o702])
 def test_one_that_others_can_write_into_is_refused(mode: int, folder: Folder) -> None:
     folder.path.chmod(mode)
@@ -52,12 +53,14 @@ def test_one_that_others_can_write_into_is_refused(mode: int, folder: Folder) ->
     assert f"chmod 700 '{folder.path}'" in caught.value.hint
 
 
+@pytest.mark.row(24)
 def test_one_of_another_user_is_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(UsageError, match="belongs to user"):
         open_folder(folder.path, create=False)
 
 
+@pytest.mark.row(28)
 @pytest.mark.parametrize("where", ["file/x", "file", "n" * 300, "nul\0byte", "missing"])
 def test_a_path_that_cannot_be_a_folder_is_named_with_the_reason(
     where: str, tmp_path: Path
@@ -68,6 +71,7 @@ def test_a_path_that_cannot_be_a_folder_is_named_with_the_reason(
         pytest.fail("opened")
 
 
+@pytest.mark.row(24)
 def test_a_key_that_others_can_read_is_not_used(folder: Folder) -> None:
     device_key(folder, 1)
     (folder.path / KEY_FILE).chmod(0o640)
@@ -75,6 +79,7 @@ def test_a_key_that_others_can_read_is_not_used(folder: Folder) -> None:
         device_key(folder, 1)
 
 
+@pytest.mark.row(25)
 @pytest.mark.parametrize("left", [b"", b"short", b"l" * 33])
 def test_a_key_that_a_power_cut_spoilt_is_made_anew(left: bytes, folder: Folder) -> None:
     (folder.path / KEY_FILE).write_bytes(left)
@@ -117,6 +122,7 @@ def test_a_temporary_file_is_gone_after_an_error(folder: Folder) -> None:
     assert list(folder.path.iterdir()) == []
 
 
+@pytest.mark.row(25)
 def test_only_temporary_files_without_an_owner_are_swept(folder: Folder) -> None:
     (folder.path / ".edgebm-tmp-0123").write_bytes(b"left over")
     (folder.path / "tmp-mine").write_bytes(b"of someone else")
@@ -136,6 +142,7 @@ def test_a_lock_excludes_others_until_it_is_let_go(folder: Folder) -> None:
         assert held
 
 
+@pytest.mark.row(27)
 def test_a_lock_goes_with_its_owner(folder: Folder) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
@@ -169,6 +176,7 @@ def test_what_was_not_used_for_longest_makes_room(folder: Folder) -> None:
     assert len(folder.entries()) == 1
 
 
+@pytest.mark.row(26)
 def test_the_disk_is_not_filled(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         cache_folder.os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096)

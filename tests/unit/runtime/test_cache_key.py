@@ -52,6 +52,7 @@ def models() -> Iterator[tuple[str, bytes]]:
     yield "one more setting", key(settings={"A": "1", "B": "1"})
 
 
+@pytest.mark.row(23)
 def test_every_choice_gives_a_key_of_its_own() -> None:
     found = dict(models())
     assert len(set(found.values())) == len(found)
@@ -80,6 +81,7 @@ PLACES: dict[str, Any] = {
 }
 
 
+@pytest.mark.row(23)
 @pytest.mark.parametrize("name", PLACES)
 def test_every_place_gives_a_key_of_its_own(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,6 +97,7 @@ def test_every_place_gives_a_key_of_its_own(
     assert differing(before, after) == [name]
 
 
+@pytest.mark.row(23)
 @pytest.mark.parametrize("name", ["version", "plugin", "libraries", "device", "options"])
 def test_every_fact_of_the_vendor_gives_a_key_of_its_own(name: str) -> None:
     facts = cache_facts("openvino", EngineConfig())

@@ -46,6 +46,7 @@ def test_a_system_folder_of_another_user_is_passed_over(
     assert default_folder() == home / ".cache" / "edgebm"
 
 
+@pytest.mark.row(28)
 def test_a_user_without_a_home_has_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_place.os.path, "expanduser", lambda path: path)
     assert default_folder() is None
@@ -54,6 +55,7 @@ def test_a_user_without_a_home_has_no_default(monkeypatch: pytest.MonkeyPatch) -
         wanted_cache(True)
 
 
+@pytest.mark.row(28)
 def test_home_unset_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     folder = default_folder()
@@ -77,6 +79,7 @@ def test_the_variable_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert wanted_cache(None) is None
 
 
+@pytest.mark.row(28)
 def test_a_path_is_taken_and_made_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def test_any_zip_tool_can_read_a_bundle() -> None:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
+@pytest.mark.row(1)
 def test_the_shortest_files_do_not_break_the_reader() -> None:
     for length in range(100):
         with pytest.raises(BundleCorrupt):

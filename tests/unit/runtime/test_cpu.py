@@ -36,6 +36,7 @@ def put(root: Path, path: str, text: str) -> None:
     file.write_text(text)
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize(
     ("limit", "cpus"), [("50000 100000", 0.5), ("250000 100000", 2.5), ("max 100000", None)]
 )
@@ -45,6 +46,7 @@ def test_a_quota_of_cgroup_v2(tmp_path: Path, limit: str, cpus: float | None) ->
     assert cpu.cgroup_cpus(tmp_path) == cpus
 
 
+@pytest.mark.row(52)
 def test_the_tightest_quota_of_all_parents_holds(tmp_path: Path) -> None:
     put(tmp_path, "proc/self/cgroup", "0::/a/b\n")
     put(tmp_path, "sys/fs/cgroup/a/cpu.max", "100000 100000")
@@ -53,6 +55,7 @@ def test_the_tightest_quota_of_all_parents_holds(tmp_path: Path) -> None:
     assert cpu.usable_threads(tmp_path) == 1
 
 
+@pytest.mark.row(52)
 def test_a_quota_of_cgroup_v1(tmp_path: Path) -> None:
     put(tmp_path, "proc/self/cgroup", "4:cpu,cpuacct:/x\n3:memory:/x\n")
     put(tmp_path, "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "150000\n")
@@ -62,6 +65,7 @@ def test_a_quota_of_cgroup_v1(tmp_path: Path) -> None:
     assert cpu.cgroup_cpus(tmp_path) is None
 
 
+@pytest.mark.row(52)
 def test_half_a_cpu_is_one_thread_and_no_quota_is_the_affinity_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

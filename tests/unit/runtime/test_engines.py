@@ -138,6 +138,7 @@ def test_a_refusal_of_the_vendor_is_wrapped_once(runtime: str) -> None:
     assert caught.value.exit_code == 5
 
 
+@pytest.mark.row(62)
 def test_openvino_says_which_layers_really_run_in_int8() -> None:
     y = TensorSpec("y", "float32", (1, 4))
     engine = open_engine("openvino", {"model.onnx": qdq()}, EngineConfig(), [X], [y])
@@ -227,6 +228,7 @@ def test_onnxruntime_emulates_integer_layers_in_float() -> None:
     np.testing.assert_allclose(request.outputs[0][0], expected, atol=1e-5)
 
 
+@pytest.mark.row(62)
 def test_onnxruntime_has_no_bf16_on_x86() -> None:
     model = onnx_bytes("(float[1,8] x) => (float[1,8] y) { y = Neg(x) }")
     config = EngineConfig(precision="f16")
@@ -234,6 +236,7 @@ def test_onnxruntime_has_no_bf16_on_x86() -> None:
         open_engine("onnxruntime", {"model.onnx": model}, config, [X], [X])
 
 
+@pytest.mark.row(56)
 def test_a_runtime_nobody_knows_and_one_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendUnavailable, match="no engine for the runtime 'tensorrt'"):
         open_engine("tensorrt", {}, EngineConfig(), [X], [X])
@@ -243,6 +246,7 @@ def test_a_runtime_nobody_knows_and_one_that_is_broken(monkeypatch: pytest.Monke
     assert "openvino_telemetry" not in sys.modules or sys.modules["openvino_telemetry"]
 
 
+@pytest.mark.row(56)
 def test_a_package_that_breaks_while_loading_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +267,7 @@ def test_aligned_arrays_have_the_shape_asked_for(shape: tuple[int, ...]) -> None
     assert array.flags.c_contiguous
 
 
+@pytest.mark.row(46)
 def test_ctrl_c_is_only_ctrl_c_after_sessions_closed_in_the_order_they_were_opened() -> None:
     code = f"""
 import gc, os, signal

@@ -37,6 +37,7 @@ def test_frames_are_answered_in_order_with_what_came_with_them() -> None:
         assert pipeline.counts == FrameCounts(20, 20, 0, 0, 0, 0, 0, 0)
 
 
+@pytest.mark.row(55)
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_oldest_keeps_the_newest_results_of_a_slow_consumer(depth: int) -> None:
     session, gate = gated_session(2)
@@ -92,6 +93,7 @@ def test_newest_keeps_what_came_first() -> None:
         assert (last.seq, last.dropped_before, last.repeated) == (6, 3, False)
 
 
+@pytest.mark.row(55)
 @pytest.mark.parametrize("drop", ["newest", "block"])
 def test_results_that_nobody_fetches_hold_the_model_back(drop: Any) -> None:
     session, gate = gated_session(2)
@@ -169,6 +171,7 @@ class Traffic:
             time.sleep(5e-4)
 
 
+@pytest.mark.row(55)
 @pytest.mark.parametrize("drop", ["oldest", "newest", "block"])
 def test_every_frame_is_accounted_for_at_any_moment(drop: Any) -> None:
     """Row 55 of the fault table: producers and consumers of any speed."""

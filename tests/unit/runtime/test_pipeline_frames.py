@@ -127,6 +127,7 @@ def test_a_failed_frame_is_gone_without_the_garbage_collector() -> None:
         gc.enable()
 
 
+@pytest.mark.row(40)
 def test_inputs_are_copied_when_they_are_pushed() -> None:
     """Row 40 of the fault table: the caller changes the array while the frame waits."""
     session, gate = gated_session(2)
@@ -191,6 +192,7 @@ def test_arrays_of_a_fixed_shape_are_made_beforehand(monkeypatch: pytest.MonkeyP
         assert result.ok
 
 
+@pytest.mark.row(37)
 def test_repeated_frames_are_counted_apart_from_drops() -> None:
     session, _ = gated_session(2)
     keys = [7, 7, 8, None, None, 8, (1, 2), (1, 2), np.int64(3), 3]
@@ -250,6 +252,7 @@ def test_a_call_that_can_be_stopped_is_stopped_at_the_deadline_of_its_frame() ->
     assert gate.is_open
 
 
+@pytest.mark.row(50)
 def test_sleep_of_the_machine_counts_as_age_and_shows_as_a_gap(asleep: list[int]) -> None:
     """Row 50 of the fault table: after suspend and resume a frame must not look fresh."""
     session, gate = gated_session(2)

@@ -32,6 +32,7 @@ def test_a_callback_gets_every_result_in_order() -> None:
                 fetch()
 
 
+@pytest.mark.row(49)
 def test_an_exception_in_a_callback_is_told_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 49 of the fault table."""
     told: list[Any] = []
@@ -55,6 +56,7 @@ def test_an_exception_in_a_callback_is_told_and_counted(monkeypatch: pytest.Monk
         assert pipeline.counts == FrameCounts(10, 10, 0, 0, 0, 0, 0, 5)
 
 
+@pytest.mark.row(49)
 def test_a_thread_that_dies_ends_the_pipeline_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -42,6 +42,7 @@ def test_another_shape_is_infinitely_wrong() -> None:
     assert relative_error(np.zeros((1, 2)), np.zeros(2)) == np.inf
 
 
+@pytest.mark.row(29, 63)
 def test_a_wrong_answer_fails_with_its_figures() -> None:
     bundle = read_bundle(BUNDLE)
     variant = bundle.manifest.variants[0]

@@ -21,7 +21,7 @@ from edgebm.errors import (
     SelfTestFailed,
     UsageError,
 )
-from edgebm.runtime import runner, session
+from edgebm.runtime import lanes, session
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST
 from edgebm.runtime.session import load
@@ -43,6 +43,7 @@ def variants(path: Path = IMAGE) -> tuple[Variant, ...]:
     return read_bundle(path).manifest.variants
 
 
+@pytest.mark.row(62)
 def test_the_report_says_what_really_runs() -> None:
     with load(IMAGE, target="openvino", threads=1) as loaded:
         report = loaded.report()
@@ -61,6 +62,7 @@ def test_the_report_says_what_really_runs() -> None:
         assert "mine" not in loaded.report()["warnings"]
 
 
+@pytest.mark.row(52)
 def test_there_are_never_more_threads_than_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -73,6 +75,7 @@ def test_there_are_never_more_threads_than_allowed(
             load(IMAGE, threads=wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.row(29)
 def test_a_failing_self_test_gives_no_session(tmp_path: Path) -> None:
     first, second = variants()
     strict = replace(first, tolerance={"scores": 0.0})
@@ -85,6 +88,7 @@ def test_a_failing_self_test_gives_no_session(tmp_path: Path) -> None:
         assert "gives other answers" in loaded.report()["why"]
 
 
+@pytest.mark.row(63)
 def test_a_variant_for_another_processor_is_passed_over_or_refused(tmp_path: Path) -> None:
     first, second = variants()
     path = changed(IMAGE, tmp_path, replace(first, requires=("warp_drive",)), second)
@@ -97,6 +101,7 @@ def test_a_variant_for_another_processor_is_passed_over_or_refused(tmp_path: Pat
         load(path, target=["openvino", "nothing"])
 
 
+@pytest.mark.row(56)
 def test_auto_does_not_fall_back_from_a_missing_runtime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,11 +112,13 @@ def test_auto_does_not_fall_back_from_a_missing_runtime(
         assert loaded.report()["degraded"] is True
 
 
+@pytest.mark.row(13, partly=True)
 def test_trust_is_never_taken_on_faith() -> None:
     with pytest.raises(BundleUntrusted, match="is not signed"):
         load(IMAGE, trust=["fleet.pub"])
 
 
+@pytest.mark.row(64)
 def test_warnings_tell_of_other_versions_and_missed_constraints(tmp_path: Path) -> None:
     first, second = variants()
     path = changed(
@@ -130,7 +137,7 @@ def test_warnings_tell_of_other_versions_and_missed_constraints(tmp_path: Path) 
 
 def test_loading_leaves_every_known_shape_ready() -> None:
     with load(DATA / "tokens.edgebm", target="onnxruntime") as loaded:
-        assert list(loaded._lanes) == [((1, 4), (1, 4))]
+        assert list(loaded._lanes.ready) == [((1, 4), (1, 4))]
 
 
 def test_the_benchmark_runs_on_a_golden_sample_or_on_zeros(tmp_path: Path) -> None:
@@ -172,8 +179,8 @@ def test_a_request_is_reused_and_one_that_raised_is_not() -> None:
     def fail() -> None:
         raise BackendFailed("broken")
 
-    one._lanes[(2,)][0].request.infer = fail
-    one._lanes[(2,)][0].quick = lambda _: fail()
+    one._lanes.ready[(2,)][0].request.infer = fail
+    one._lanes.ready[(2,)][0].quick = lambda _: fail()
     with pytest.raises(BackendFailed):
         one.run(x)
     np.testing.assert_array_equal(one.run(x)["x_out"], -x)
@@ -186,12 +193,13 @@ def test_the_number_of_kept_shapes_is_bounded_and_known_ones_stay() -> None:
     one.warm_up([{"x": (7,)}], None)
     for n in range(1, 200):
         one.run(np.ones(n, np.float32))
-    assert len(one._lanes) <= runner._MAX_SHAPES + 1
+    assert len(one._lanes.ready) <= lanes._MAX_SHAPES + 1
     before = len(engine.requests)
     one.run(np.ones(7, np.float32))
     assert len(engine.requests) == before
 
 
+@pytest.mark.row(35)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("size", [1, 4096, 4097, 20_000])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -217,6 +225,7 @@ def test_the_largest_finite_values_pass_without_a_warning(dtype: str) -> None:
     np.testing.assert_array_equal(one.run(x=x, y=y)["y_out"], -y)
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64"])
 def test_indices_are_held_to_their_table(dtype: str) -> None:
     one, _ = echo(TensorSpec("x", dtype, (3,)), index_limits={"x": 100})

@@ -108,6 +108,7 @@ def with_initial(tmp_path: Path, array: np.ndarray[Any, Any], bundle: str = "chu
     return write_bundle(tmp_path / "other.edgebm", opened.manifest, members, force=True)
 
 
+@pytest.mark.row(11)
 @pytest.mark.parametrize(
     ("array", "words"),
     [

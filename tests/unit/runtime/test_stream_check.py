@@ -47,6 +47,7 @@ def test_samples_that_do_not_follow_each_other_are_no_stream(tmp_path: Path) -> 
         assert check(stateless, session) == {}
 
 
+@pytest.mark.row(29)
 def test_a_stream_that_answers_otherwise_than_run_fails() -> None:
     with load(LSTM) as session:
 

@@ -23,6 +23,7 @@ def kinds(answer: Any) -> list[str]:
     return [doubt.kind for doubt in answer.doubts]
 
 
+@pytest.mark.row(35)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_marked_values_are_answered_and_told(size: int, bad: float) -> None:
@@ -39,6 +40,7 @@ def test_marked_values_are_answered_and_told(size: int, bad: float) -> None:
     assert kinds(one.run(x)) == []
 
 
+@pytest.mark.row(35)
 @pytest.mark.parametrize("size", SIZES)
 def test_allowed_values_are_not_looked_at(size: int) -> None:
     one, _ = echo(spec(size), rules=ValueRules("allow", "allow"), ranges={"x": (0.0, 1.0)})
@@ -47,6 +49,7 @@ def test_allowed_values_are_not_looked_at(size: int) -> None:
     assert kinds(one.run(np.full(size, 1e6, np.float32))) == []
 
 
+@pytest.mark.row(36)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("size", SIZES)
 def test_values_far_outside_of_what_calibration_saw(size: int, dtype: str) -> None:
@@ -66,6 +69,7 @@ def test_values_far_outside_of_what_calibration_saw(size: int, dtype: str) -> No
         np.testing.assert_array_equal(answer["x_out"], -x)
 
 
+@pytest.mark.row(36)
 @pytest.mark.parametrize("size", SIZES)
 def test_an_envelope_that_refuses(size: int) -> None:
     one, engine = echo(spec(size), rules=ValueRules(envelope="error"), ranges={"x": (0.0, 1.0)})

@@ -41,6 +41,7 @@ def test_the_right_digits_raise_no_alarm(digits: Model, name: str, count: int) -
     assert warned(digits, images(name)[:count]) == []
 
 
+@pytest.mark.row(66)
 @pytest.mark.parametrize(
     ("scale", "shift", "figures"),
     [
@@ -72,6 +73,7 @@ NORM = "c = Conv(image, w)\n y = BatchNormalization(c, s, s, m, v)"
 ONES, ZEROS = np.ones(4, np.float32), np.zeros(4, np.float32)
 
 
+@pytest.mark.row(66)
 def test_raw_pixels_that_go_unscaled_into_a_layer() -> None:
     (sentence,) = warned(conv(), RAW)
     assert "input 'image' holds whole numbers, mean" in sentence

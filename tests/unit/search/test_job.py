@@ -152,6 +152,7 @@ def test_float_without_samples_on_free_axes() -> None:
         job(free(), "fp32")
 
 
+@pytest.mark.row(67)
 def test_a_fifth_is_held_out_of_calibration() -> None:
     prepared = job(data=X)
     assert (len(prepared.calibration), len(prepared.evaluation)) == (32, 8)
@@ -212,12 +213,14 @@ def test_faults_of_samples_and_labels_come_together() -> None:
     assert len(job(data=same, recipe="fp32").calibration) == 32, "nothing is calibrated there"
 
 
+@pytest.mark.row(66)
 def test_a_hundred_alike_and_one_other_are_warned_about() -> None:
     rows = np.repeat(X[:10], 6, axis=0)
     (warning,) = [w for w in job(data=rows, evaluation=X[10:]).warnings if "repeat" in w]
     assert warning.startswith("50 of 60 calibration samples (83 %) repeat others")
 
 
+@pytest.mark.row(66)
 def test_few_samples_are_warned_about() -> None:
     assert any("only 20 samples calibrate" in w for w in job(data=X, subset_size=20).warnings)
     assert any("only 1 sample calibrates" in w for w in job(data=X[:1]).warnings)
@@ -225,6 +228,7 @@ def test_few_samples_are_warned_about() -> None:
     assert job(data=X[:9], recipe="fp32").warnings == []
 
 
+@pytest.mark.row(67)
 def test_samples_in_both_sets_are_counted() -> None:
     same = job(data=X, evaluation=X.copy()).warnings
     assert any(w.startswith("the same 40 samples calibrate and evaluate") for w in same), same

@@ -115,6 +115,7 @@ def test_time_that_is_over_starts_nothing() -> None:
             Deadline(wrong)
 
 
+@pytest.mark.row(17)
 def test_onnxruntime_stops_a_call_and_the_session_goes_on(tmp_path: Path) -> None:
     steps = 1500
     text = "".join(f"h{k + 1} = MatMul(h{k}, w)\n" for k in range(steps))
