@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgebm.errors import UsageError
+from edgebm.runtime.bundle import sample_member
 from edgebm.runtime.container import MANIFEST, SIGNATURE, pack
 from edgebm.runtime.files import write_atomically
 from edgebm.runtime.npy import npy_bytes
@@ -86,6 +87,11 @@ def golden_members(inputs: Sequence[Arrays], outputs: Sequence[Arrays]) -> dict[
             for k, array in enumerate(arrays):
                 members[f"golden/{i}/{kind}/{k}.npy"] = npy_bytes(array)
     return members
+
+
+def sample_members(arrays: Arrays) -> dict[str, bytes]:
+    """Members for the sample that candidates are timed on: `arrays[k]` is input `k`."""
+    return {sample_member(k): npy_bytes(array) for k, array in enumerate(arrays)}
 
 
 def _manifest_bytes(manifest: Manifest) -> bytes:

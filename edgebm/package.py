@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from edgebm.bundle_writer import golden_members, write_bundle
+from edgebm.bundle_writer import golden_members, sample_members, write_bundle
 from edgebm.errors import UsageError
 from edgebm.ir.indices import index_limits
 from edgebm.report.html import render_html
-from edgebm.runtime.cpu import cpu_features
+from edgebm.runtime.candidate_file import MADE_FROM, SEARCH, STRUCTURES
 from edgebm.runtime.npy import npy_bytes
+from edgebm.search.board import made_from, untimed_note
 from edgebm.search.found import Found
-from edgebm.search.golden import Golden, golden_samples, tolerances
+from edgebm.search.golden import golden_samples
 from edgebm.search.job import Job
 from edgebm.search.shapes import axis_ranges
 from edgebm.search.summary import report_dict, versions
-from edgebm.spec import Manifest, StateSpec, Variant
+from edgebm.search.variants import Packed, packed
+from edgebm.spec import Manifest, StateSpec
 
 
 def write_result(
@@ -33,8 +35,11 @@ def write_result(
     *,
     force: bool,
     keep: str | os.PathLike[str] | None,
+    everything: bool = False,
 ) -> tuple[Path | None, dict[str, Any]]:
     """Write the bundle (unless `out` is None) and return its path and the report.
+
+    With `everything` it holds all candidates beside the chosen ones.
 
     Raises:
         UsageError: the path cannot be written.
@@ -49,11 +54,12 @@ def write_result(
     members = golden_members(golden.inputs, golden.outputs)
     states, initial = _states(job)
     members |= initial
-    variants = []
-    for each in found:
-        variant, files = _variant(job, each, golden)
-        variants.append(variant)
-        members |= files
+    targets = [packed(job, each, golden, everything=everything) for each in found]
+    for each in targets:
+        members |= each.files
+    if everything:
+        members |= sample_members([job.sample()[spec.name] for spec in job.face.inputs])
+        _tell_candidates(report, found, targets)
     members["report.json"] = _json_bytes(report)
     # The page shows what the file says: a later 'edgebm report' draws the same one.
     members["report.html"] = render_html(finite(report)).encode("utf-8")
@@ -62,7 +68,8 @@ def write_result(
         edgebm_version=version("edgebm"),
         inputs=job.face.inputs,
         outputs=job.face.outputs,
-        variants=tuple(variants),
+        variants=tuple(each.chosen for each in targets),
+        candidates=tuple(c for each in targets for c in each.candidates),
         states=states,
         axes={**axis_ranges(job.face), **job.states.axes},
         index_limits=index_limits(job.model),
@@ -75,6 +82,7 @@ def write_result(
             "recipe": report["recipe"],
             "seed": job.options.seed,
             "versions": versions(),
+            **({SEARCH: _search(job, found, targets)} if everything else {}),
         },
     )
     return write_bundle(out, manifest, members, force=force), report
@@ -87,6 +95,7 @@ def write_anyway(
     *,
     force: bool,
     keep: str | os.PathLike[str] | None,
+    everything: bool = False,
 ) -> tuple[Path | None, dict[str, Any]]:
     """As `write_result`, also if the user interrupts just now: there is something to show.
 
@@ -95,35 +104,46 @@ def write_anyway(
         KeyboardInterrupt: the run was interrupted before, or it is the second time.
     """
     try:
-        return write_result(job, found, out, force=force, keep=keep)
+        return write_result(job, found, out, force=force, keep=keep, everything=everything)
     except KeyboardInterrupt:
         if any(each.interrupted for each in found):
             raise
     for each in found:
         each.interrupted = True
     found[0].warnings.append("interrupted while the bundle was written; nothing was left out")
-    return write_result(job, found, out, force=True, keep=keep)
+    return write_result(job, found, out, force=True, keep=keep, everything=everything)
 
 
-def _variant(job: Job, found: Found, golden: Golden) -> tuple[Variant, dict[str, bytes]]:
-    candidate, target = found.choice.chosen.candidate, found.target
-    artifact = candidate.artifact
-    folder = f"variants/{target.name}/{artifact.runtime}"
-    # The host variant was measured on this very CPU; on a lesser one it may be wrong or slow.
-    features = cpu_features() if target.is_host else frozenset(target.features)
-    variant = Variant(
-        target=target.name,
-        runtime=artifact.runtime,
-        precision=candidate.precision,
-        files={short: f"{folder}/{short}" for short in artifact.files},
-        config=candidate.config,
-        runtime_version=version(artifact.runtime),
-        requires=tuple(sorted(features)),
-        tolerance=tolerances(job, found, golden),
-        layers=found.layers.get(candidate.id, {}),
-        cells=found.cells.get(candidate.id, {}),
-    )
-    return variant, {f"{folder}/{short}": data for short, data in artifact.files.items()}
+def _search(job: Job, found: Sequence[Found], targets: Sequence[Packed]) -> dict[str, Any]:
+    """By target, what the host must know to recognize figures of its candidates again."""
+    return {
+        each.target.name: {
+            MADE_FROM: made_from(job, each.target),
+            STRUCTURES: target.structures,
+        }
+        for each, target in zip(found, targets, strict=True)
+    }
+
+
+def _tell_candidates(
+    report: dict[str, Any], found: Sequence[Found], targets: Sequence[Packed]
+) -> None:
+    """Which candidates are in the bundle, how their self-tests ended, and what to do with them."""
+    report["bundled"] = {}
+    for each, target in zip(found, targets, strict=True):
+        name = each.target.name
+        report["bundled"][name] = {
+            "simulated": bool(each.target.missing()),
+            "tests": target.tests,
+        }
+        part = report if each is found[0] else report["further_targets"][name]
+        if note := untimed_note(each, len(target.candidates)):
+            part["notes"].append(note)
+        report["warnings"] += [
+            f"{name}: {test['name']} is not in the bundle: {test['failed']}"
+            for test in target.tests
+            if test["failed"]
+        ]
 
 
 def _states(job: Job) -> tuple[tuple[StateSpec, ...], dict[str, bytes]]:

@@ -88,6 +88,11 @@ class Variant:
     layers: Mapping[str, int] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def id(self) -> str:
+        """What no other candidate of a bundle is called: "target/runtime/precision/t<threads>"."""
+        return f"{self.target}/{self.runtime}/{self.precision}/t{self.config.threads}"
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -105,8 +110,10 @@ class Manifest:
     `index_limits` maps an integer input to the number of rows of the table it indexes.
     `golden` counts the golden samples: `golden/<i>/inputs/<k>.npy` and `.../outputs/<k>.npy`,
     k in the order of `inputs` and `outputs`. `ranges` holds the [low, high] of each float
-    input over the calibration samples. `provenance` is for people and audits: hashes of
-    model and data, recipe, seed, versions.
+    input over the calibration samples. `candidates` is everything that was tried, the variants
+    among them, where that is to be measured on another machine; one runs only if it is asked for
+    by its whole name. `provenance` is for people and audits: hashes of model and data, recipe,
+    seed, versions.
     """
 
     name: str
@@ -122,10 +129,14 @@ class Manifest:
     constraints_met: bool = True
     members: Mapping[str, Member] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    candidates: tuple[Variant, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is its inverse."""
-        return {"manifest_version": MANIFEST_VERSION, **asdict(self)}
+        """Plain JSON types, without `candidates` if there are none; `from_dict` is its inverse."""
+        raw = {"manifest_version": MANIFEST_VERSION, **asdict(self)}
+        if not self.candidates:
+            del raw["candidates"]
+        return raw
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Manifest:
@@ -161,6 +172,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
     raw["inputs"] = tuple(_tensor(t) for t in raw["inputs"])
     raw["outputs"] = tuple(_tensor(t) for t in raw["outputs"])
     raw["variants"] = tuple(_variant(dict(v)) for v in raw["variants"])
+    raw["candidates"] = tuple(_variant(dict(v)) for v in raw.get("candidates", ()))
     raw["states"] = tuple(StateSpec(**s) for s in raw["states"])
     raw["axes"] = {k: (int(low), int(high)) for k, (low, high) in raw["axes"].items()}
     raw["ranges"] = {k: (float(low), float(high)) for k, (low, high) in raw["ranges"].items()}

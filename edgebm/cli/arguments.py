@@ -11,7 +11,8 @@ from typing import Any
 from edgebm.cli.output import output_faults
 from edgebm.data.callables import is_reference
 from edgebm.errors import EdgebmError, UsageError
-from edgebm.search.journal import Journal, measurements_faults, resume_path
+from edgebm.runtime.journal import Journal
+from edgebm.search.journal import measurements_faults, resume_path
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Shapes = dict[str, list[tuple[int, ...]]]

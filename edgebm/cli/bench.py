@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from edgebm.cli.candidates import MEASURE_S, bench_candidates
 from edgebm.cli.limits import FIELDS, calls_needed, missed_limits, parse_limits
-from edgebm.cli.output import emit_json, json_option
+from edgebm.cli.output import emit_json, json_option, refuse
 from edgebm.cli.text import facts
 from edgebm.runtime.bench import Timing
 from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
@@ -21,7 +22,9 @@ EXAMPLE = """\
 Examples:
   edgebm bench model.edgebm
   edgebm bench model.edgebm --seconds 60 --require p99=20ms,max=35ms
+  edgebm bench all.edgebm --candidates -o m.json
 """
+_SECONDS = 5.0
 
 
 @click.command(epilog=EXAMPLE)
@@ -29,9 +32,8 @@ Examples:
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="How long to measure. p99 needs 662 calls, p99.9 needs 6636.",
+    help="How long to measure. p99 needs 662 calls, p99.9 needs 6636. Default: 5, and 60 for "
+    "--candidates.",
 )
 @click.option("--target", default="auto", show_default=True, help="Target or runtime to use.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: as measured.")
@@ -43,6 +45,19 @@ Examples:
     help="Exit with 3 if p50, p90, p95, p99, p99.9, mean or max is over TIME, such as 800us, "
     "20ms or 1s, or is not known, or the run is not valid. May repeat.",
 )
+@click.option(
+    "--candidates",
+    is_flag=True,
+    help="Measure all candidates of a bundle of 'compress --all-candidates' for that to choose.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --candidates: the file for 'edgebm compress --measurements'.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing FILE.")
 @json_option
 @click.pass_context
 def command(
@@ -50,10 +65,13 @@ def command(
     /,
     *,
     bundle: Path,
-    seconds: float,
+    seconds: float | None,
     target: str,
     threads: int | None,
     limits: tuple[str, ...],
+    candidates: bool,
+    out: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure the latency of BUNDLE on this device, one call at a time.
@@ -63,7 +81,15 @@ def command(
     A percentile is printed only when there were enough calls to know it with 99 % confidence. A
     run in which the board was throttled is INVALID. One stream, one call after the other: this is
     no MLPerf result.
+
+    --candidates measures everything that was tried, in turns, and writes what it finds to FILE.
+    Where the model is compressed, 'edgebm compress --measurements FILE' chooses by that.
     """
+    refuse(_mixed(candidates=candidates, out=out, force=force, others=bool(threads or limits)))
+    if candidates and out is not None:
+        bench_candidates(bundle, target, out, seconds or MEASURE_S, force=force, as_json=as_json)
+        return
+    seconds = seconds or _SECONDS
     required = parse_limits(limits)
     with load(bundle, target=target, threads=threads) as session:
         before = read_board()
@@ -99,6 +125,17 @@ def command(
             click.echo(f"{kind}: {sentence}", err=True)
     if missed or (required and invalid):
         ctx.exit(3)
+
+
+def _mixed(*, candidates: bool, out: Path | None, force: bool, others: bool) -> list[str]:
+    """Options that do not go together."""
+    if not candidates:
+        given = [name for name, on in (("--out", out is not None), ("--force", force)) if on]
+        return [f"{' and '.join(given)}: only with --candidates"] if given else []
+    faults = [] if out is not None else ["--candidates writes a file: name it with --out"]
+    if others:
+        faults.append("--candidates takes neither --threads nor --require: it measures them all")
+    return faults
 
 
 def _text(

@@ -21,7 +21,8 @@ from edgebm.cli.options import (
     state_options,
 )
 from edgebm.cli.output import emit_json, json_option, output_faults
-from edgebm.search.journal import GO_ON, Journal, resume_path
+from edgebm.runtime.journal import Journal
+from edgebm.search.journal import GO_ON, resume_path
 
 EXAMPLE = """\
 \b
@@ -32,6 +33,11 @@ Examples:
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
   edgebm compress step.onnx -d sequences.npz --state h_in:h_out
   edgebm compress speech.onnx -d speech.npz --streaming
+\b
+A board that cannot be reached from here (FILE on the board: m.edgebm, and back: m.json):
+  edgebm compress model.onnx -d samples.npz -t raspberry-pi-5 --all-candidates -o m.edgebm
+  edgebm bench m.edgebm --candidates -o m.json
+  edgebm compress model.onnx -d samples.npz -t raspberry-pi-5 --measurements m.json
 \b
 What would be quantized, what not and why, and how long it takes; nothing is written:
   edgebm compress model.onnx -d samples.npz --dry-run
@@ -108,7 +114,14 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     "--measurements",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Reuse the measurements in this file, and keep new ones there.",
+    help="Reuse the measurements in this file, and keep new ones there. One that 'edgebm bench "
+    "--candidates' wrote makes the figures of that board decide.",
+)
+@click.option(
+    "--all-candidates",
+    is_flag=True,
+    help="Write every candidate into the bundle: 'edgebm bench --candidates' measures them on a "
+    "board, and --measurements chooses by that.",
 )
 @click.option(
     "--dry-run",
@@ -175,6 +188,7 @@ def command(
             force=options["force"],
             keep=options["keep"],
             measurements=options["measurements"],
+            all_candidates=options["all_candidates"],
             progress=progress,
         )
     for sentence in result.notes:

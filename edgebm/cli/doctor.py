@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import platform
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 import click
-import numpy as np
 
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, table
-from edgebm.runtime.board import read_board
-from edgebm.runtime.cpu import arch, cgroup_cpus, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.machine import describe_machine
 
 EXAMPLE = """\
 \b
@@ -97,27 +93,6 @@ def probe(runtime: str, code: str = _PROBE) -> Probe:
     except (IndexError, ValueError, TypeError):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return Probe(runtime, why=f"the import ends with code {done.returncode}: {last}")
-
-
-def describe_machine() -> dict[str, Any]:
-    """Facts about processor and Python that decide what runs and how fast."""
-    board = read_board()
-    return {
-        "cpu": cpu_name(),
-        "arch": arch(),
-        "features": sorted(cpu_features()),
-        "threads": usable_threads(),
-        "cgroup_cpus": cgroup_cpus(),
-        "governor": board.governor,
-        "clock_mhz": board.clock_mhz,
-        "clock_limit_mhz": board.clock_limit_mhz,
-        "clock_max_mhz": board.clock_max_mhz,
-        "temperature_c": board.temperature_c,
-        "throttled": [*board.throttled, *board.hot],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "edgebm": metadata.version("edgebm"),
-    }
 
 
 def advice(machine: dict[str, Any]) -> list[str]:

@@ -59,6 +59,9 @@ def _text(bundle: Bundle) -> str:
     variants = [_variant(bundle, variant) for variant in manifest.variants]
     head_row = ("variant", "precision", "threads", "size", "layers", "made with", "runs here")
     parts.append(table(head_row, variants))
+    if manifest.candidates:
+        rows = [(each.id, file_size(_size(bundle, each))) for each in manifest.candidates]
+        parts.append(table(("candidate, runs if it is named", "size"), rows))
     return "\n\n".join(parts)
 
 
@@ -96,14 +99,17 @@ def _states(bundle: Bundle) -> list[tuple[str, str, str, str]]:
 
 
 def _variant(bundle: Bundle, variant: Variant) -> tuple[object, ...]:
-    size = sum(len(bundle.members[name]) for name in variant.files.values())
     missing = missing_features(variant)
     return (
         f"{variant.target}/{variant.runtime}",
         variant.precision,
         variant.config.threads,
-        file_size(size),
+        file_size(_size(bundle, variant)),
         ", ".join(f"{count} {name}" for name, count in variant.layers.items()) or "-",
         variant.runtime_version,
         f"no: needs {', '.join(missing)}" if missing else "yes",
     )
+
+
+def _size(bundle: Bundle, variant: Variant) -> int:
+    return sum(len(bundle.members[name]) for name in variant.files.values())

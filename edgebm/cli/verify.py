@@ -46,7 +46,7 @@ def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> Non
     Exits with 0 only if at least one variant passed and none failed.
     """
     opened = read_bundle(bundle)
-    verdicts = [judge(opened, variant) for variant in named_variants(opened.manifest, target)]
+    verdicts = [judge(opened, variant) for variant in _meant(opened, target)]
     exit_code = overall(verdicts)
     if as_json:
         emit_json(
@@ -66,9 +66,19 @@ def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> Non
     ctx.exit(exit_code)
 
 
+def _meant(bundle: Bundle, target: str) -> list[Variant]:
+    """The variants that `target` names, and all candidates where it names none."""
+    named = named_variants(bundle.manifest, target)
+    chosen = {(variant.config.threads, *variant.files.values()) for variant in named}
+    others = [] if target != AUTO else bundle.manifest.candidates
+    return [*named, *(c for c in others if (c.config.threads, *c.files.values()) not in chosen)]
+
+
 def judge(bundle: Bundle, variant: Variant) -> Verdict:
     """Load a variant as a program would, and say what happened."""
     name = f"{variant.target}/{variant.runtime}"
+    if variant not in bundle.manifest.variants:
+        name = variant.id
     if missing := missing_features(variant):
         why = f"this processor lacks {', '.join(missing)}"
         return Verdict(name, variant.precision, "skipped", why, {}, BundleIncompatible.exit_code)

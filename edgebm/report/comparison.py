@@ -9,7 +9,7 @@ from typing import Any
 
 from edgebm.report.gates import GateLimits, check_gates, check_limits
 from edgebm.report.read import read_report, report_for
-from edgebm.report.rows import Report, comparison_rows
+from edgebm.report.rows import Report, comparison_rows, timed_on
 
 _SAME = (
     ("source model", "model", "sha256"),
@@ -101,10 +101,11 @@ def _same(first: Report, second: Report, part: str, key: str) -> bool | None:
 def _differences(first: Report, second: Report) -> list[dict[str, str]]:
     """Circumstances that are not the same, each as the two texts."""
     reports = (first, second)
+    machines = [timed_on(report) for report in reports]
     facts = [
-        ("CPU", *(str(r["host"]["cpu"]) for r in reports)),
-        ("CPU features", *_only(first["host"]["features"], second["host"]["features"])),
-        ("CPU threads", *(str(r["host"]["threads"]) for r in reports)),
+        ("CPU", *(str(each["cpu"]) for each in machines)),
+        ("CPU features", *_only(*(each["features"] for each in machines))),
+        ("CPU threads", *(str(each["threads"]) for each in machines)),
         ("source model", *(str(r["model"]["source"]) for r in reports)),
         (
             "calibration samples",
@@ -151,9 +152,10 @@ def _notes(reports: tuple[Report, Report], names: tuple[str, str]) -> list[str]:
     """What the reader must know before he trusts the figures."""
     first, second = reports
     notes = []
-    if first["host"]["cpu"] != second["host"]["cpu"]:
+    one, other = timed_on(first), timed_on(second)
+    if one["cpu"] != other["cpu"]:
         notes.append("Times of different processors are not comparable.")
-    elif first["host"]["threads"] != second["host"]["threads"]:
+    elif one["threads"] != other["threads"]:
         notes.append("The two were timed with a different number of CPU threads at hand.")
     for report, name in zip(reports, names, strict=True):
         missed = report["missed"]

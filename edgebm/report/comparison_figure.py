@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from edgebm.report.blame import shortened
 from edgebm.report.figures import latency_axis, metric_axis
 from edgebm.report.labels import Point, label_points
-from edgebm.report.rows import Report, is_float, runtime_name
+from edgebm.report.rows import Report, is_float, runtime_name, timed_on
 from edgebm.report.svg import FAINT, INK, row_legend, style, to_svg
 
 COLOURS = ("#2563a8", "#c2570c")
@@ -20,7 +20,7 @@ COLOURS = ("#2563a8", "#c2570c")
 
 def why_no_picture(first: Report, second: Report) -> str:
     """Why the candidates of the two cannot share a picture; "" if they can."""
-    if first["host"]["cpu"] != second["host"]["cpu"]:
+    if timed_on(first)["cpu"] != timed_on(second)["cpu"]:
         return "they were timed on different processors"
     keys = ("name", "unit", "higher_is_better")
     if any(first["metric"][key] != second["metric"][key] for key in keys):

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgebm.errors import UsageError
 from edgebm.report.classes import class_rows
-from edgebm.report.rows import Report, metric_text, ms, size
+from edgebm.report.rows import Report, metric_text, ms, size, timed_on
 
 # Of a difference of two printed figures the last bits say nothing: 98.2 - 97.9 is above 0.3.
 _ROUNDING = 1e-9
@@ -122,7 +122,7 @@ def _drop(first: Report, second: Report) -> tuple[float, str]:
 
 
 def _slower(first: Report, second: Report) -> tuple[float, str]:
-    cpus = [str(report["host"]["cpu"]) for report in (first, second)]
+    cpus = [str(timed_on(report)["cpu"]) for report in (first, second)]
     if cpus[0] != cpus[1]:
         raise _CannotTell(
             f"times of different processors are not comparable ({cpus[0]}; {cpus[1]})",
@@ -133,7 +133,7 @@ def _slower(first: Report, second: Report) -> tuple[float, str]:
         which = "first" if not before else "second"
         raise _CannotTell(
             f"the latency of the {which} bundle was not measured",
-            "only the target host is timed; for others run 'edgebm bench' on the device",
+            "only the target host is timed here; for others run 'edgebm bench' on the device",
         )
     value = after / before
     return value, f"p50 latency is {value:.3g} times the first's, {ms(before)} to {ms(after)}"

@@ -63,6 +63,12 @@ def per_target(report: Report) -> list[Report]:
     return [report, *others]
 
 
+def timed_on(report: Report) -> Mapping[str, Any]:
+    """The machine that latency and memory were measured on: a board, or the host."""
+    found: Mapping[str, Any] = report.get("measured_on") or report["host"]
+    return found
+
+
 def summary_rows(report: Report) -> list[Row]:
     """Before, after and their ratio: accuracy, latency, size, memory."""
     first, *rest = _rows(report["before"], report["after"], report["metric"])

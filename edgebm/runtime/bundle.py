@@ -78,6 +78,17 @@ class Bundle:
             self._arrays(f"golden/{index}/outputs", self.manifest.outputs),
         )
 
+    def sample(self) -> dict[str, NDArray[Any]]:
+        """The sample that candidates are timed on, by the names of the inputs.
+
+        Raises:
+            BundleFormat: it is missing, or no array of the declared dtype and rank.
+        """
+        return {
+            spec.name: self._array(sample_member(k), spec)
+            for k, spec in enumerate(self.manifest.inputs)
+        }
+
     def _arrays(self, folder: str, specs: tuple[TensorSpec, ...]) -> tuple[NDArray[Any], ...]:
         return tuple(self._array(f"{folder}/{k}.npy", spec) for k, spec in enumerate(specs))
 
@@ -91,6 +102,11 @@ class Bundle:
                 f"the manifest says {spec}"
             )
         return array
+
+
+def sample_member(index: int) -> str:
+    """The member that holds input `index` of the sample that candidates are timed on."""
+    return f"candidates/sample/{index}.npy"
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -108,7 +108,9 @@ _MANIFEST: Mapping[str, Check] = {
     "constraints_met": _flag,
     "members": _map(_record(sha256=_text, size=_whole)),
     "provenance": _object,
+    "candidates": _list(_VARIANT),
 }
+_OPTIONAL = {"candidates"}
 
 
 def read_manifest(raw: Mapping[str, Any], where: str) -> Manifest:
@@ -122,7 +124,7 @@ def read_manifest(raw: Mapping[str, Any], where: str) -> Manifest:
         raise BundleFormat(f"{where} has no manifest_version")
     known = dict(raw)
     Manifest.check_version(raw)
-    faults = [f"{key!r} is missing" for key in _MANIFEST.keys() - known.keys()]
+    faults = [f"{key!r} is missing" for key in _MANIFEST.keys() - known.keys() - _OPTIONAL]
     faults += [f"{key!r} is unknown" for key in known.keys() - _MANIFEST.keys()]
     faults += [
         f"{key!r} has a wrong type or field"
@@ -143,6 +145,8 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         BundleFormat: lists every fault.
     """
     faults = [*_face_faults(manifest), *_axis_faults(manifest), *_variant_faults(manifest)]
+    names = [candidate.id for candidate in manifest.candidates]
+    faults += [f"two candidates are called {name}" for name in set(names) if names.count(name) > 1]
     faults += state_faults(manifest)
     for name, member in manifest.members.items():
         if not _HEX.fullmatch(member.sha256):
@@ -196,7 +200,7 @@ def _variant_faults(manifest: Manifest) -> Iterable[str]:
         yield "there are no variants"
     inputs = {spec.name for spec in manifest.inputs}
     outputs = {spec.name for spec in manifest.outputs}
-    for variant in manifest.variants:
+    for variant in (*manifest.variants, *manifest.candidates):
         where = f"variant {variant.target}/{variant.runtime}"
         if lost := sorted(set(variant.files.values()) - manifest.members.keys()):
             yield f"{where}: {lost} are not members"

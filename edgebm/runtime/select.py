@@ -34,7 +34,8 @@ def missing_features(variant: Variant) -> list[str]:
 def named_variants(manifest: Manifest, name: str) -> list[Variant]:
     """The variants that `name` means, in the order of the manifest.
 
-    `name` is "auto" (all of them), a target, a runtime, or "target/runtime".
+    `name` is "auto" (all of them), a target, a runtime, or "target/runtime". A candidate that
+    was not chosen is meant by its whole name only (`Variant.id`).
 
     Raises:
         BundleIncompatible: there is none.
@@ -44,6 +45,7 @@ def named_variants(manifest: Manifest, name: str) -> list[Variant]:
         for variant in manifest.variants
         if name in {AUTO, variant.target, variant.runtime, f"{variant.target}/{variant.runtime}"}
     ]
+    named = named or [each for each in manifest.candidates if each.id == name]
     if not named:
         raise BundleIncompatible(
             f"the bundle has no variant for {name!r}, it has {describe(manifest)}",

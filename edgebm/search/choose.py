@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgebm.errors import BackendError
+from edgebm.runtime.turns import Measurement
 from edgebm.search.candidates import Candidate
 from edgebm.search.judge import Judge, Score
-from edgebm.search.race import Measurement
 
 MEGABYTE = 1e6
 _ABOUT = 1.1  # times a size are as good as that size
@@ -203,7 +203,8 @@ def _timed(alive: list[Outcome]) -> list[Outcome]:
         return alive
     for outcome in alive:
         if not outcome.measured.turns_ms:
-            outcome.status, outcome.why = "not_measured", "the run ended before it was timed"
+            why = outcome.measured.untimed or "the run ended before it was timed"
+            outcome.status, outcome.why = "not_measured", why
     return [o for o in alive if not o.status]
 
 

@@ -26,10 +26,10 @@ from edgebm.passes.qat import Qat
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.recipe import Recipe
+from edgebm.runtime.turns import P99_CALLS, TURNS, calls_in_turn, turn_seconds
 from edgebm.search.candidates import Candidate
 from edgebm.search.job import Job
 from edgebm.search.probe import Probe
-from edgebm.search.race import P99_CALLS, TURNS, calls_in_turn, turn_seconds
 from edgebm.search.sensitivity import MOST_SECONDS, SAMPLES
 from edgebm.search.simulate import provable
 from edgebm.target import Target

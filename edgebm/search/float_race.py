@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from edgebm.runtime.journal import Journal
 from edgebm.search.assemble import all_candidates, build_floats
 from edgebm.search.deadline import Deadline
 from edgebm.search.job import Job, Progress
-from edgebm.search.journal import Journal
 from edgebm.search.measuring import Measuring
 from edgebm.search.records import Records
 from edgebm.target import Target

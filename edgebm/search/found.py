@@ -10,9 +10,10 @@ from typing import Any
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.passes.base import Skip
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
-from edgebm.search.choose import Choice
-from edgebm.search.journal import GO_ON, Journal
+from edgebm.search.choose import Choice, Outcome
+from edgebm.search.journal import GO_ON
 from edgebm.search.judge import Judge
 from edgebm.search.runner import Runner
 from edgebm.search.simulate import provable
@@ -31,6 +32,10 @@ class Found:
     or something was repaired.
 
     `pruning` says what came of each amount that was cut, where the recipe cuts any.
+
+    `rivals` are the choices of other searches for the same target, of models cut otherwise.
+
+    `measured_on` has the facts of the board whose figures decided, None where this machine's did.
 
     `undone` are the stages that were cut off or left out, and `interrupted` says that the user
     did that; else it was the limit on time.
@@ -51,6 +56,13 @@ class Found:
     pruning: Mapping[str, Any] | None = None
     undone: tuple[str, ...] = ()
     interrupted: bool = False
+    rivals: tuple[Choice, ...] = ()
+    measured_on: Mapping[str, Any] | None = None
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Everything that was tried, the rivals' candidates too."""
+        return [o for each in (self.choice, *self.rivals) for o in each.outcomes]
 
     @property
     def provable(self) -> Candidate:

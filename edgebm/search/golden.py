@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgebm.data.batch import Feeds
 from edgebm.exec.carry import walk
 from edgebm.runtime.selftest import relative_error
+from edgebm.search.candidates import Candidate
 from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.runner import Runner
@@ -71,15 +72,24 @@ def _first_sequence(job: Job) -> Feeds:
     return {**given, **{key: np.stack([a, *(e[key] for e in alike)]) for key, a in fed.items()}}
 
 
-def tolerances(job: Job, found: Found, golden: Golden) -> dict[str, float]:
-    """Twice the worst relative error of each output here, against the float model."""
+def golden_errors(job: Job, candidate: Candidate, golden: Golden) -> dict[str, float]:
+    """The worst relative error of each output over the golden samples.
+
+    Raises:
+        BackendError: its runtime fails.
+    """
     worst = {spec.name: 0.0 for spec in job.face.outputs}
-    with Runner(found.provable, job.face) as runner:
+    with Runner(candidate, job.face) as runner:
         for inputs, outputs in zip(golden.inputs, golden.outputs, strict=True):
             feeds = {s.name: x for s, x in zip(job.face.inputs, inputs, strict=True)}
             got = runner.run(feeds)
             for spec, want in zip(job.face.outputs, outputs, strict=True):
                 worst[spec.name] = max(worst[spec.name], relative_error(got[spec.name], want))
+    return worst
+
+
+def tolerances(errors: Mapping[str, float]) -> dict[str, float]:
+    """What a device may be off: twice the worst relative error of each output here."""
     return {
-        name: max(_SMALLEST_TOLERANCE, _TOLERANCE_FACTOR * error) for name, error in worst.items()
+        name: max(_SMALLEST_TOLERANCE, _TOLERANCE_FACTOR * error) for name, error in errors.items()
     }

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from edgebm.runtime.trial import Trial, try_out
+from edgebm.runtime.turns import TURNS
+from edgebm.search.board import board_of
 from edgebm.search.candidates import Candidate
 from edgebm.search.deadline import Deadline
 from edgebm.search.job import Job, Progress
-from edgebm.search.race import TURNS, Race
+from edgebm.search.race import Race
 from edgebm.search.records import Records
+from edgebm.search.runner import built
 from edgebm.search.simulate import provable
-from edgebm.search.trial import Trial, try_out
 from edgebm.target import Target
 
 _SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
@@ -20,15 +23,22 @@ _SHARE = 0.5  # of the time that is left: a latency is worth nothing without a s
 class Measuring:
     """Trials and races of one target, each from `records` where they are known already.
 
+    Where a `board` was measured in place of this machine, its figures are taken and no others.
     `trials` has what was tried out, by `Candidate.answers_id`.
     """
 
     def __init__(
         self, job: Job, target: Target, records: Records, deadline: Deadline, progress: Progress
     ) -> None:
+        self.board = board_of(records.journal, job, target)
         self._job, self._target, self._progress = job, target, progress
         self._records, self._deadline = records, deadline
         self.trials: dict[str, Trial] = {}
+
+    @property
+    def is_here(self) -> bool:
+        """Whether latency is measured on this machine."""
+        return self._target.is_host and self.board is None
 
     def try_out(self, candidates: Sequence[Candidate]) -> None:
         """Every artifact that runs here, once.
@@ -46,7 +56,7 @@ class Measuring:
             known = self._records.find("trial", candidate)
             if known is None:
                 self._deadline.check()
-                known = asdict(try_out(candidate, self._records.face, self._records.feeds))
+                known = asdict(try_out(built(candidate, self._records.face), self._records.feeds))
                 self._records.keep("trial", candidate, known)
             self.trials[key] = Trial(**known)
         self._progress("try out", len(runnable), len(runnable))
@@ -56,16 +66,23 @@ class Measuring:
         return {key: trial.failed for key, trial in self.trials.items() if trial.failed}
 
     def race(self, candidates: Sequence[Candidate], kind: str = "turn") -> Race:
-        """A race that is not run yet; turns of another `kind` are measured anew."""
-        return Race(candidates, self._records, self.failed(), self._deadline, kind)
+        """A race that is not run yet; turns of another `kind` are measured anew.
+
+        Raises:
+            UsageError: the board's figures are of artifacts that are built otherwise.
+        """
+        race = Race(candidates, self._records, self.failed(), self._deadline, kind)
+        if self.board is not None:
+            self.board.fill(race)
+        return race
 
     def run(self, race: Race) -> None:
-        """Time the candidates in turns, if the target is this machine.
+        """Time the candidates in turns, if latency is measured here.
 
         Raises:
             OutOfTime: see `Race.run`.
         """
-        if self._target.is_host:
+        if self.is_here:
             race.deadline = self._deadline.part(_SHARE)
             self._progress("measure", 0, TURNS)
             race.run(
@@ -74,12 +91,12 @@ class Measuring:
             )
 
     def earn_p99(self, race: Race, *ids: str) -> None:
-        """More calls of a few candidates, if the target is this machine.
+        """More calls of a few candidates, if latency is measured here.
 
         Raises:
             OutOfTime: see `Race.run`.
         """
-        if self._target.is_host:
+        if self.is_here:
             race.deadline = self._deadline
             race.earn_p99(
                 ids,

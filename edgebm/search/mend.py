@@ -99,7 +99,7 @@ class Mend:
 
     def _as_float(self, candidate: Candidate, race: Race) -> Candidate | None:
         """The float model as `candidate` runs it, for what its layers take; None if not timed."""
-        if not self.target.is_host:
+        if not self.measuring.is_here:
             return None
         artifact, config = candidate.artifact, candidate.config
         wanted = (artifact.runtime, "float", artifact.pruned)

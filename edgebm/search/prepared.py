@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgebm.errors import UsageError
 from edgebm.importers import import_model
 from edgebm.recipe import Recipe, load_recipe
+from edgebm.runtime.candidate_file import board_key
+from edgebm.runtime.journal import Journal
 from edgebm.search.job import Job, Options, Progress
 from edgebm.search.prepare import prepare
 from edgebm.search.target import check_buildable
@@ -17,12 +19,16 @@ from edgebm.target import Target, load_target
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The samples and the measure as the user named them; see `compress`."""
+    """The samples and the measure as the user named them; see `compress`.
+
+    `figures` may hold those of boards (`search/board.py`).
+    """
 
     data: object = None
     labels: object = None
     metric: object = None
     evaluation: object = None
+    figures: Journal = field(default_factory=Journal)
 
 
 def prepared(
@@ -40,7 +46,7 @@ def prepared(
     """
     targets = [load_target(t) for t in _listed(target)]
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    _check_options(options, targets)
+    _check_options(options, targets, given.figures)
     for each in targets:
         check_buildable(each)
     progress("import", 0, 1)
@@ -67,7 +73,7 @@ def _listed(target: str | Path | Sequence[str | Path]) -> list[str | Path]:
     return listed
 
 
-def _check_options(options: Options, targets: Sequence[Target]) -> None:
+def _check_options(options: Options, targets: Sequence[Target], figures: Journal) -> None:
     """Refuse numbers that make no sense, all at once."""
     limits = options.limits
     faults = [
@@ -84,7 +90,11 @@ def _check_options(options: Options, targets: Sequence[Target]) -> None:
     if options.max_drop is not None and not options.max_drop >= 0:
         faults.append(f"max_drop must be 0 or more, not {options.max_drop:g}")
     faults += [f"threads must be 1 or more, not {t}" for t in options.threads if t < 1]
-    if limits.max_latency_ms is not None and not all(t.is_host for t in targets):
-        faults.append("max_latency_ms can be kept for the target host only: others are not timed")
+    untimed = [t.name for t in targets if not t.is_host and not figures.has(*board_key(t.name))]
+    if limits.max_latency_ms is not None and untimed:
+        faults.append(
+            f"max_latency_ms cannot be kept for {', '.join(untimed)}, which is not timed: that "
+            "takes the host, or figures of the board in measurements"
+        )
     if faults:
         raise UsageError("; ".join(faults), hint="docs/compress.md tells what each limit means")

@@ -21,7 +21,7 @@ from edgebm.target import Target
 
 _SAMPLES = 3
 _CALLS, _LONGEST_S = 9, 1.0
-_IMPORTS = "import edgebm.search.trial_process, {runtime}"
+_IMPORTS = "import edgebm.runtime.trial_process, {runtime}"
 
 
 @dataclass(frozen=True, slots=True)

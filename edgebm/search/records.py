@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.runtime.built import feeds_sha256, files_sha256
 from edgebm.runtime.cpu import arch, cpu_features, cpu_name, usable_threads
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
-from edgebm.search.journal import Journal
 
 
 class Records:
@@ -26,7 +25,7 @@ class Records:
 
     def __init__(self, journal: Journal, face: Face, feeds: Mapping[str, NDArray[Any]]) -> None:
         self.journal, self.face, self.feeds = journal, face, feeds
-        self._around = {**machine(), "face": asdict(face), "sample": _digest(feeds)}
+        self._around = {**machine(), "face": asdict(face), "sample": feeds_sha256(feeds)}
         self._seen: dict[int, tuple[Artifact, str]] = {}
 
     def find(self, kind: str, candidate: Candidate, **more: Any) -> Any | None:
@@ -53,16 +52,8 @@ class Records:
     def _artifact(self, artifact: Artifact) -> str:
         # The artifact itself is held, so that no other one gets its id.
         if id(artifact) not in self._seen:
-            self._seen[id(artifact)] = (artifact, artifact_sha256(artifact))
+            self._seen[id(artifact)] = (artifact, files_sha256(artifact.files))
         return self._seen[id(artifact)][1]
-
-
-def artifact_sha256(artifact: Artifact) -> str:
-    """Hash of the files by their names."""
-    total = hashlib.sha256()
-    for short, content in sorted(artifact.files.items()):
-        total.update(f"{short}:{hashlib.sha256(content).hexdigest()};".encode())
-    return total.hexdigest()
 
 
 def machine() -> dict[str, Any]:
@@ -71,11 +62,3 @@ def machine() -> dict[str, Any]:
         "cpu": [arch(), cpu_name(), sorted(cpu_features()), usable_threads()],
         "versions": [platform.python_version(), version("numpy"), version("edgebm")],
     }
-
-
-def _digest(feeds: Mapping[str, NDArray[Any]]) -> str:
-    total = hashlib.sha256()
-    for name, array in sorted(feeds.items()):
-        total.update(f"{name}:{array.dtype.str}{array.shape};".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()

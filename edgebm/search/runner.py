@@ -9,10 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebm.runtime.engines import Request, open_engine
+from edgebm.runtime.built import Built, bound, fill
+from edgebm.runtime.engines import Request
 from edgebm.search.candidates import Candidate, Face
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def built(candidate: Candidate, face: Face) -> Built:
+    """`candidate` as a device opens it."""
+    artifact = candidate.artifact
+    return Built(artifact.runtime, artifact.files, candidate.config, face.inputs, face.outputs)
 
 
 class Runner:
@@ -20,13 +27,7 @@ class Runner:
 
     def __init__(self, candidate: Candidate, face: Face) -> None:
         self.face = face
-        self.engine = open_engine(
-            candidate.artifact.runtime,
-            candidate.artifact.files,
-            candidate.config,
-            face.inputs,
-            face.outputs,
-        )
+        self.engine = built(candidate, face).open()
         self._requests: dict[tuple[tuple[int, ...], ...], Request] = {}
 
     def bound(self, feeds: Mapping[str, NDArray[Any]]) -> Request:
@@ -35,11 +36,9 @@ class Runner:
         if shapes not in self._requests:
             if len(self._requests) >= 32:  # free axes: keep memory bounded
                 self._requests.clear()
-            named = {spec.name: s for spec, s in zip(self.face.inputs, shapes, strict=True)}
-            self._requests[shapes] = self.engine.request(named)
+            self._requests[shapes] = bound(self.engine, self.face.inputs, feeds)
         request = self._requests[shapes]
-        for buffer, spec in zip(request.inputs, self.face.inputs, strict=True):
-            np.copyto(buffer, feeds[spec.name])
+        fill(request, self.face.inputs, feeds)
         return request
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
+from edgebm.runtime.journal import SECONDS, Journal
 from edgebm.search.job import Job
-from edgebm.search.journal import SECONDS, Journal
 from edgebm.search.records import machine
 from edgebm.search.stateful import Wanted, carried_parts
 from edgebm.target import Target

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from edgebm.errors import BackendError, BackendFailed
 from edgebm.ir.face import face as face_of
 from edgebm.ir.model import Model
+from edgebm.runtime.journal import Journal
+from edgebm.runtime.turns import call_times
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Candidate, Face
-from edgebm.search.journal import Journal
 from edgebm.search.made_up import made_up_samples
-from edgebm.search.race import time_calls
 from edgebm.search.records import machine
 from edgebm.search.runner import Runner
 from edgebm.spec import EngineConfig
@@ -66,7 +66,8 @@ def _timed(model: Model, runtime: str, config: EngineConfig) -> float | BackendE
     feeds = next(iter(made_up_samples(model, face, {}, None, seed=0).feeds(0, 1)))
     try:
         with Runner(Candidate(build_float(model, runtime), config), face) as runner:
-            turns = [time_calls(runner, feeds, _SECONDS, _CALLS) for _ in range(_TURNS)]
+            infer = runner.bound(feeds).infer
+            turns = [call_times(infer, _SECONDS, _CALLS) for _ in range(_TURNS)]
     except BackendError as error:
         return error
     return min(map(statistics.median, turns))

@@ -14,6 +14,7 @@ from edgebm.ir.model import Model
 from edgebm.passes.base import Context, Skip
 from edgebm.passes.catalog import AnyStep
 from edgebm.passes.driver import run_passes
+from edgebm.runtime.journal import Journal
 from edgebm.search.cut_trial import (
     Trial,
     is_better,
@@ -26,7 +27,6 @@ from edgebm.search.decide import Decisions
 from edgebm.search.float_race import float_race, not_faster
 from edgebm.search.found import Found
 from edgebm.search.job import Job, Progress
-from edgebm.search.journal import Journal
 from edgebm.search.records import machine
 from edgebm.search.seconds import Seconds
 from edgebm.search.small_models import small_model_timer
@@ -174,6 +174,8 @@ class SparsitySearch:
             "params": self.job.model.param_count(),
             "trials": [trial_dict(trial, taken=trial.found is best) for trial in self.trials],
         }
+        others = [plain, *(trial.found for trial in self.trials if trial.found is not None)]
+        best.rivals = tuple(each.choice for each in others if each is not best)
         best.notes += [refusal(trial) for trial in self.trials if trial.found is not best]
         best.undone = tuple(dict.fromkeys([*best.undone, *undone]))
         best.interrupted = self.deadline.interrupted

@@ -13,7 +13,7 @@ from edgebm.errors import ModelError, UsageError
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
 from edgebm.runtime.files import write_atomically
-from edgebm.search.journal import Journal
+from edgebm.runtime.journal import Journal
 
 
 class Students:

@@ -150,6 +150,11 @@ def _ended_early(found: Found) -> str:
     return f"{'Interrupted' if found.interrupted else 'Out of time'}, the best by then: "
 
 
+def _where(found: Found) -> str:
+    """Where latency was measured, if that is not this machine."""
+    return f" Measured on {found.measured_on['cpu']}." if found.measured_on else ""
+
+
 def _warnings(job: Job, found: Sequence[Found]) -> list[str]:
     doubts = [_doubt(each) for each in found]
     every = [*doubts, *job.warnings, *(w for each in found for w in each.warnings)]
@@ -166,7 +171,8 @@ def _target_dict(found: Found) -> dict[str, Any]:
     if found.judge.is_relative:
         before["metric"] = None  # the float model is the measure itself
     return {
-        "verdict": _ended_early(found) + verdict(choice),
+        "verdict": _ended_early(found) + verdict(choice) + _where(found),
+        "measured_on": found.measured_on and dict(found.measured_on),
         "before": before,
         "after": side_dict(choice.chosen, _memory(found, choice.chosen)),
         "candidates": [
@@ -205,8 +211,8 @@ def _doubt(found: Found) -> str:
 
 
 def _memory(found: Found, outcome: Outcome) -> float | None:
-    """Peak memory in MiB; another CPU's is not this one's."""
-    return found.memory.get(outcome.candidate.answers_id) if found.target.is_host else None
+    """Peak memory in MiB, on this machine or on the board."""
+    return found.memory.get(outcome.candidate.answers_id)
 
 
 def _layer_dicts(found: Found) -> list[dict[str, Any]]:

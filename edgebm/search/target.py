@@ -9,6 +9,7 @@ from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.ir.model import Model
+from edgebm.runtime.journal import Journal
 from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
 from edgebm.search.build import build_turned
 from edgebm.search.candidates import AT_RUN_TIME, Artifact, Candidate
@@ -17,7 +18,6 @@ from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
 from edgebm.search.found import Found, inspect
 from edgebm.search.job import Job, Progress
-from edgebm.search.journal import Journal
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.measuring import Measuring
 from edgebm.search.mend import Mend
@@ -141,7 +141,7 @@ class Search:
 
     def _graphs(self, decided: Model) -> Graphs:
         """`decided`, and its GRUs turned: where nothing can be timed before, trained as well."""
-        if self.target.is_host:
+        if self.measuring.is_here:
             return Graphs(decided, untrained=untrained(self.job, decided))
         turned = self.stages.run(_TURN, lambda: self.decisions.turned(decided), noted=False)
         return Graphs(decided, turned)
@@ -256,9 +256,20 @@ class Search:
             [note for note in notes if note],
             self.stages.seconds.spent,
         )
-        found.memory = {key: trial.peak_mib for key, trial in self.measuring.trials.items()}
+        found.memory = self._memory()
+        board = self.measuring.board
+        found.measured_on = None if board is None else board.machine
+        found.warnings += [] if board is None else board.warnings()
         found.warnings += [f"{self.target.name}: {failure}" for failure in self.failures]
         return found
+
+    def _memory(self) -> dict[str, float | None]:
+        """Peak memory where the latency was measured; another CPU's is not this one's."""
+        if self.measuring.board is not None:
+            return self.measuring.board.peaks_mib
+        if not self.target.is_host:
+            return {}
+        return {key: trial.peak_mib for key, trial in self.measuring.trials.items()}
 
     def _compare(self, found: Found) -> None:
         self.deadline.check()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from edgebm.bundle_writer import check_destination
+from edgebm.errors import UsageError
 from edgebm.ir.given_states import GivenPair
 from edgebm.package import write_anyway
 from edgebm.recipe import Recipe
+from edgebm.search.board import check_boards
 from edgebm.search.choose import Limits
 from edgebm.search.deadline import Deadline
 from edgebm.search.found import close_journal
@@ -73,6 +75,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     measure_s: float = 60.0,
     budget_s: float | None = None,
     measurements: str | os.PathLike[str] | None = None,
+    all_candidates: bool = False,
     labels: object = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -114,7 +117,9 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         measure_s: seconds for measuring latency.
         budget_s: seconds for the whole run; then the best so far is written, at least the float
             model as it is. None sets no limit.
-        measurements: a file in place of `<out>.resume`: read if it exists, and kept.
+        measurements: a file in place of `<out>.resume`: read if it exists, and kept. One that
+            `edgebm bench --candidates` wrote on a board makes that board's figures decide.
+        all_candidates: write every candidate into the bundle, so that a board can measure them.
         labels: labels of `data`, when they are not in it.
         progress: called as `progress(step, done, total)`.
 
@@ -122,6 +127,8 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         EdgebmError: see `edgebm.errors`; no bundle is written then.
         KeyboardInterrupt: the user ended the run before there was anything to write.
     """
+    if all_candidates and out is None:
+        raise UsageError("all_candidates has no bundle to go into", hint="give out=")
     deadline = Deadline(budget_s)
     journal = open_journal(out, measurements, (model, data, eval))
     if out is not None:
@@ -141,12 +148,16 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
     report_progress = progress or quiet
-    given = Given(data, labels, metric, eval)
+    given = Given(data, labels, metric, eval, journal)
     job, targets = prepared(model, target, recipe, options, given, report_progress)
+    if measurements is not None:
+        journal.notes += check_boards(journal, job, targets)
     found = [
         SparsitySearch(job, each, report_progress, journal, deadline).run() for each in targets
     ]
     place = Path(out) if out is not None else None
-    path, report = write_anyway(job, found, place, force=force, keep=keep)
+    path, report = write_anyway(
+        job, found, place, force=force, keep=keep, everything=all_candidates
+    )
     notes = close_journal(journal, found, path, kept=measurements is not None)
     return Result(path, report, not report["missed"], report["interrupted"], notes)

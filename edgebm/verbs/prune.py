@@ -14,10 +14,10 @@ from edgebm.passes.catalog import AnyStep
 from edgebm.passes.prune import Prune
 from edgebm.passes.recognize_cells import RecognizeCells
 from edgebm.recipe import Recipe
+from edgebm.runtime.journal import Journal
 from edgebm.search.deadline import Deadline
 from edgebm.search.float_race import float_race, not_faster
 from edgebm.search.job import Options, Progress, quiet
-from edgebm.search.journal import Journal
 from edgebm.search.prepare import prepare
 from edgebm.search.sparsity import shrunk
 from edgebm.target import load_target

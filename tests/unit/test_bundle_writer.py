@@ -60,6 +60,31 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_candidates_come_back_and_are_checked_like_variants(tmp_path: Path) -> None:
+    (chosen,) = MANIFEST.variants
+    other = replace(chosen, precision="f32", files={"model.onnx": "candidates/1/model.onnx"})
+    both = replace(MANIFEST, candidates=(chosen, other))
+    members = {
+        **MEMBERS,
+        "candidates/1/model.onnx": b"float",
+        "candidates/sample/0.npy": MEMBERS["golden/0/inputs/0.npy"],
+    }
+    bundle = read_bundle(write_bundle(tmp_path / "m.edgebm", both, members))
+    assert bundle.manifest.candidates == both.candidates
+    assert bundle.files(other) == {"model.onnx": b"float"}
+    np.testing.assert_array_equal(bundle.sample()["x"], ARRAY)
+    with pytest.raises(BundleFormat, match=r"candidates/1/model.onnx'\] are not members"):
+        write_bundle(tmp_path / "n.edgebm", both, MEMBERS)
+    with pytest.raises(BundleFormat, match="two candidates are called host/onnxruntime/int8/t2"):
+        write_bundle(tmp_path / "n.edgebm", replace(MANIFEST, candidates=(chosen,) * 2), MEMBERS)
+
+
+def test_a_bundle_without_candidates_has_no_sample(tmp_path: Path) -> None:
+    bundle = read_bundle(write_bundle(tmp_path / "m.edgebm", MANIFEST, MEMBERS))
+    with pytest.raises(BundleFormat, match="candidates/sample/0.npy is missing"):
+        bundle.sample()
+
+
 @pytest.mark.row(70)
 def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "m.edgebm"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,17 @@ def _avx2_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_that_is_meant_and_runs_here(name: str, chosen: tuple[str, str]) -> None:
     variant = select.choose_variant(BOTH, name)
     assert (variant.target, variant.runtime) == chosen
+
+
+def test_a_candidate_that_was_not_chosen_is_meant_by_its_whole_name_only() -> None:
+    chosen, other = BOTH.variants[1], Variant("vnni", "openvino", "f32", {}, EngineConfig(), "1")
+    both = replace(BOTH, variants=(chosen,), candidates=(other, chosen))
+    assert select.choose_variant(both, "auto") is chosen
+    assert select.choose_variant(both, "vnni/openvino/f32/t1") is other
+    assert select.choose_variant(both, "vnni/onnxruntime/int8/t1") is chosen
+    for name in ("openvino", "vnni/openvino", "f32", "vnni/openvino/f32"):
+        with pytest.raises(BundleIncompatible, match="has no variant"):
+            select.choose_variant(both, name)
 
 
 def test_a_variant_that_needs_more_says_what() -> None:

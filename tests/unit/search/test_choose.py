@@ -10,11 +10,11 @@ from graphs import random_model
 
 from edgebm.data.agreement import Agreement
 from edgebm.errors import BackendFailed
+from edgebm.runtime.turns import P99_CALLS, Measurement
 from edgebm.search.candidates import Artifact, Candidate, enumerate_candidates
 from edgebm.search.choose import Choice, Chooser, Limits
 from edgebm.search.judge import Score
 from edgebm.search.promise import promise_note
-from edgebm.search.race import P99_CALLS, Measurement
 from edgebm.spec import EngineConfig
 
 UNKNOWN = -2.0  # in place of a metric: time was over before it was scored

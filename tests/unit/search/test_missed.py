@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from test_choose import FLOAT, World, candidate, timed
 
+from edgebm.runtime.turns import P99_CALLS
 from edgebm.search.choose import Limits
 from edgebm.search.missed import missed_sentences
-from edgebm.search.race import P99_CALLS
 
 
 def said(world: World, recipe: str = "int8") -> list[str]:

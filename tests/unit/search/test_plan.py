@@ -25,6 +25,7 @@ from edgebm.backends.dialects import cpu_grids
 from edgebm.ir.model import Model
 from edgebm.passes.quantize_weights_only import QuantizeWeightsOnly
 from edgebm.recipe import Recipe, load_recipe
+from edgebm.runtime.turns import turn_seconds
 from edgebm.search.assemble import Graphs, all_candidates, build_floats
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, stages
@@ -32,7 +33,6 @@ from edgebm.search.job import Options
 from edgebm.search.plan import plan_target
 from edgebm.search.prepare import prepare
 from edgebm.search.probe import Probe
-from edgebm.search.race import turn_seconds
 from edgebm.search.target import Search
 from edgebm.target import load_target
 

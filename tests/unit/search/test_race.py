@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from graphs import face, random_model, samples
 
-from edgebm.search import race as race_module
+from edgebm.runtime import turns as turns_module
+from edgebm.runtime.journal import Journal
+from edgebm.runtime.turns import TURNS, Measurement
 from edgebm.search import records as records_module
 from edgebm.search.build import build_float
 from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.deadline import Deadline, OutOfTime
-from edgebm.search.journal import Journal
-from edgebm.search.race import TURNS, Measurement, Race
+from edgebm.search.race import Race
 from edgebm.search.records import Records
 from edgebm.search.runner import Runner
 from edgebm.spec import EngineConfig
@@ -153,7 +154,7 @@ def test_a_second_race_takes_every_turn_from_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.json"
-    monkeypatch.setattr(race_module, "P99_CALLS", 1050)  # more than two turns have
+    monkeypatch.setattr(turns_module, "P99_CALLS", 1050)  # more than two turns have
     bad = broken()
     ids = [c.id for c in candidates()]
     first = race([bad, *candidates()], Journal(path))

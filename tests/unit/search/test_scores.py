@@ -15,9 +15,9 @@ from edgebm.data.evaluation import resolve_evaluation
 from edgebm.data.metrics import resolve_metric
 from edgebm.data.samples import Samples, open_samples
 from edgebm.errors import BackendFailed, ResourceError
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.deadline import Deadline
-from edgebm.search.journal import Journal
 from edgebm.search.judge import AgreementJudge, EvaluationJudge, MetricJudge, Score
 from edgebm.search.records import Records
 from edgebm.search.scores import (

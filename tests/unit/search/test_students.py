@@ -10,7 +10,7 @@ from tiny_models import cnn
 
 from edgebm.errors import UsageError
 from edgebm.pruning.one_layer import nothing
-from edgebm.search.journal import Journal
+from edgebm.runtime.journal import Journal
 from edgebm.search.small_models import small_model_timer
 from edgebm.search.students import Students
 from edgebm.target import load_target

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from tiny_models import FRAMES, recurrent, short_recipe
 
+from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate
 from edgebm.search.job import Options
-from edgebm.search.journal import Journal
 from edgebm.search.prepare import prepare
 from edgebm.search.race import Race
 from edgebm.search.records import Records

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebm.runtime.engines import open_engine
+from edgebm.runtime.built import Built, bound
 from edgebm.spec import EngineConfig, TensorSpec
 
 _CALLS = 5
@@ -26,14 +26,15 @@ def main(folder: str) -> None:
         for shapes in job["config"]["static_shapes"]
     ]
     inputs, outputs = (
-        [TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in job[side]]
+        tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in job[side])
         for side in ("inputs", "outputs")
     )
-    engine = open_engine(job["runtime"], files, EngineConfig(**job["config"]), inputs, outputs)
-    feeds = [np.load(root / f"input{k}.npy", allow_pickle=False) for k in range(len(inputs))]
-    request = engine.request({s.name: x.shape for s, x in zip(inputs, feeds, strict=True)})
-    for buffer, value in zip(request.inputs, feeds, strict=True):
-        np.copyto(buffer, value)
+    built = Built(job["runtime"], files, EngineConfig(**job["config"]), inputs, outputs)
+    feeds = {
+        spec.name: np.load(root / f"input{k}.npy", allow_pickle=False)
+        for k, spec in enumerate(inputs)
+    }
+    request = bound(built.open(), inputs, feeds)
     for _ in range(_CALLS):
         request.infer()
     print(_peak_mib())  # noqa: T201 - the answer to the parent process

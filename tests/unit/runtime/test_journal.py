@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from edgebm.errors import UsageError
-from edgebm.search import journal as module
-from edgebm.search.journal import Journal, measurements_faults, resume_path
+from edgebm.runtime import journal as module
+from edgebm.runtime.entries import Entry, journal_bytes
+from edgebm.runtime.journal import Journal
+from edgebm.search.journal import measurements_faults, resume_path
 
 PARTS = {"artifact": "ab", "config": {"threads": 1, "shapes": [[1, 2]]}}
 
@@ -98,7 +100,7 @@ def test_a_file_cut_at_any_byte_loses_the_last_entry_only(path: Path) -> None:
 def test_a_process_that_is_killed_has_kept_every_entry(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from edgebm.search.journal import Journal\n"
+        "from edgebm.runtime.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for k in range(50): journal.keep('turn', {'turn': k}, k)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -165,6 +167,29 @@ def test_it_knows_the_bundle_of_an_unfinished_run(path: Path, tmp_path: Path) ->
     assert journal.wrote(bundle)
     assert not journal.wrote(other)
     assert not journal.wrote(tmp_path / "none.edgebm")
+
+
+def test_a_file_that_was_written_at_once_knows_how_long_it_is(tmp_path: Path) -> None:
+    entries = [Entry("turn", {**PARTS, "turn": turn}, turn) for turn in range(3)]
+    place = tmp_path / "m.json"
+    whole = journal_bytes(entries)
+    place.write_bytes(whole)
+    journal = Journal(place)
+    assert found(place) == [0, 1, 2]
+    journal.keep("turn", {**PARTS, "turn": 3}, 3)
+    assert Journal(place).count == 4
+    for size in (len(whole) - 1, whole.rindex(b"\n", 0, -1) + 1):
+        place.write_bytes(whole[:size])
+        short = Journal(place)
+        assert short.is_set_aside
+        assert "it is not whole: 2 of 3 entries are there" in short.notes[0]
+
+
+def test_asking_whether_it_is_there_is_no_use(path: Path) -> None:
+    journal = Journal(path)
+    assert journal.has("turn", {**PARTS, "turn": 1})
+    assert not journal.has("turn", PARTS)
+    assert journal.reused == 0
 
 
 def test_where_measurements_cannot_lie(tmp_path: Path, path: Path) -> None:

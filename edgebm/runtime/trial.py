@@ -13,15 +13,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgebm.search.candidates import Candidate, Face
+from edgebm.errors import ResourceError
+from edgebm.runtime.built import Built, Feeds
 
 _TIMEOUT_S = 120.0
 
@@ -37,22 +35,29 @@ class Trial:
     failed: str = ""
 
 
-def try_out(candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]]) -> Trial:
-    """Load the artifact and run it a few times on one sample, in a new process."""
+def try_out(built: Built, feeds: Feeds) -> Trial:
+    """Load an artifact and run it a few times on one sample, in a new process.
+
+    Raises:
+        ResourceError: no process can be started.
+        KeyboardInterrupt: somebody ended that process: this one was to end, too.
+    """
     with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
-        _write_job(Path(folder), candidate, face, feeds)
-        command = [sys.executable, "-m", "edgebm.search.trial_process", folder]
+        _write_job(Path(folder), built, feeds)
+        command = [sys.executable, "-m", "edgebm.runtime.trial_process", folder]
         try:
             done = subprocess.run(  # noqa: S603 - our own module, no shell
                 command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
         except subprocess.TimeoutExpired:
             return Trial(None, f"a trial run did not end within {_TIMEOUT_S:g} s")
+        except OSError as cause:  # no memory for another process, say
+            raise ResourceError(f"a trial run could not be started: {cause}") from cause
     if done.returncode in (-signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt  # somebody ended both processes; the candidate did not fail
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return Trial(None, f"{candidate.artifact.runtime} ended its process with {name}")
+        return Trial(None, f"{built.runtime} ended its process with {name}")
     last = (done.stderr if done.returncode else done.stdout).strip().rpartition("\n")[2]
     if done.returncode:
         return Trial(None, f"a trial run failed: {last}")
@@ -60,18 +65,16 @@ def try_out(candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]])
     return Trial(None if math.isnan(peak) else peak)
 
 
-def _write_job(
-    root: Path, candidate: Candidate, face: Face, feeds: Mapping[str, NDArray[Any]]
-) -> None:
-    for short, content in candidate.artifact.files.items():
+def _write_job(root: Path, built: Built, feeds: Feeds) -> None:
+    for short, content in built.files.items():
         (root / short).write_bytes(content)
-    for k, spec in enumerate(face.inputs):
+    for k, spec in enumerate(built.inputs):
         np.save(root / f"input{k}.npy", feeds[spec.name])
     job = {
-        "runtime": candidate.artifact.runtime,
-        "files": sorted(candidate.artifact.files),
-        "config": asdict(candidate.config),
-        "inputs": [asdict(spec) for spec in face.inputs],
-        "outputs": [asdict(spec) for spec in face.outputs],
+        "runtime": built.runtime,
+        "files": sorted(built.files),
+        "config": asdict(built.config),
+        "inputs": [asdict(spec) for spec in built.inputs],
+        "outputs": [asdict(spec) for spec in built.outputs],
     }
     (root / "job.json").write_text(json.dumps(job))
