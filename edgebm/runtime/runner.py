@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from time import perf_counter
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
@@ -13,21 +12,17 @@ import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
-from edgebm.errors import Closed, ForkedUse, StateError
-from edgebm.runtime.answer import Answer, Doubt
+from edgebm.errors import StateError
+from edgebm.runtime.answer import Answer
 from edgebm.runtime.bench import Timing, endless, time_calls
-from edgebm.runtime.buffers import check_buffers
-from edgebm.runtime.checks import MISSING, Arrays, Face
-from edgebm.runtime.deadline import Deadline, Watchdog
+from edgebm.runtime.call_path import CallPath
+from edgebm.runtime.checks import MISSING, Face
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
 from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
-from edgebm.runtime.input_faults import raise_faults
-from edgebm.runtime.lanes import Lane, Lanes
 from edgebm.runtime.leaving import watch
 from edgebm.runtime.pipeline import Pipeline
-from edgebm.runtime.slots import Slot
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
 from edgebm.runtime.stream import Stream
@@ -62,16 +57,12 @@ class Session:
         single = len(self.inputs) == 1
         self._name = self._face.names[0] if single else ""
         self._dtype = self._face.dtypes[0] if single else None
-        self._engine: Engine | None = engine
-        self._forked = False
-        self._unusable = False
-        self._lanes = Lanes(self._face, tuple(spec.name for spec in manifest.outputs))
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._report = report
-        self._watchdog = Watchdog()
         self._monitor = Monitor()
-        self._calls = self._monitor.calls
+        self._path = CallPath(self._face, manifest.outputs, engine, self._monitor.calls)
+        self._lanes = self._path.lanes
         watch(self)
 
     def run(
@@ -105,8 +96,9 @@ class Session:
             BackendFailed: the vendor runtime raised.
         """
         if deadline_ms is not None:
-            return self._counted(inputs, out, deadline_ms, named)
-        # A plain array for a model with one input: the same as `_run`, without its detours.
+            return self._path.counted(inputs, out, deadline_ms, named)
+        # A plain array for a model with one input: what `CallPath.answer` does, without its
+        # detours.
         given = inputs if not named else named if inputs is MISSING else None
         array = given.get(self._name) if type(given) is dict and len(given) == 1 else given
         if type(array) is ndarray and array.dtype is self._dtype and out is None:
@@ -114,105 +106,16 @@ class Session:
                 lane = self._lanes.ready[array.shape]
                 slot = lane.pop()
             except (KeyError, IndexError):
-                return self._counted(inputs, out, None, named)
+                return self._path.counted(inputs, out, None, named)
             try:
                 answer = slot.quick(array)
             except Exception as error:
-                self._calls.failed(error)
+                self._path.calls.failed(error)
                 raise
             lane.append(slot)
             if answer is not None:
                 return answer
-        return self._counted(inputs, out, None, named)
-
-    def _counted(
-        self,
-        inputs: Any,
-        out: Mapping[str, NDArray[Any]] | None,
-        deadline_ms: float | None,
-        named: Mapping[str, Any],
-    ) -> Answer:
-        began_s = perf_counter()
-        try:
-            if deadline_ms is None:
-                answer = self._run(inputs, out, named)
-            else:
-                answer = self._run_timed(inputs, out, deadline_ms, named)
-        except Exception as error:
-            self._calls.failed(error)
-            raise
-        self._calls.answered(began_s)
-        return answer
-
-    def _run(
-        self,
-        inputs: Any,
-        out: Mapping[str, NDArray[Any]] | None,
-        named: Mapping[str, Any],
-        deadline: Deadline | None = None,
-    ) -> Answer:
-        if self._unusable:
-            self._refuse()
-        arrays = self._face.pick(inputs, named)
-        lane = self._lanes.find(arrays)
-        if lane is None:
-            arrays, lane = self._lanes.admit(arrays)
-        if out is not None:
-            check_buffers(out, self.outputs)
-        if deadline is not None:
-            deadline.check()
-        return self._answer(lane, arrays, out, deadline)
-
-    def _answer(
-        self,
-        lane: Lane,
-        arrays: Arrays,
-        out: Mapping[str, NDArray[Any]] | None,
-        deadline: Deadline | None,
-    ) -> Answer:
-        try:
-            slot = lane.pop()
-        except IndexError:
-            slot = self._slot(arrays)
-        doubts: tuple[Doubt, ...] = ()
-        if slot.take(arrays):
-            faults, doubts = self._face.examine(slot.inputs)
-            if faults:
-                lane.append(slot)
-                raise_faults(faults)
-        # A request that raised is not used again.
-        reusable = True
-        if deadline is None:
-            slot.request.infer()
-        else:
-            reusable = deadline.infer(slot.request, self._watchdog)
-        answer = slot.answer(out)
-        if reusable:
-            lane.append(slot)
-        if doubts:
-            answer.doubts = doubts
-            self._calls.doubtful()
-        return answer
-
-    def _run_timed(
-        self,
-        inputs: Any,
-        out: Mapping[str, NDArray[Any]] | None,
-        deadline_ms: Any,
-        named: Mapping[str, Any],
-    ) -> Answer:
-        deadline = Deadline(deadline_ms)
-        answer = self._run(inputs, out, named, deadline)
-        if deadline.is_over:
-            answer.late = True
-            self._calls.late()
-        return answer
-
-    def _slot(self, arrays: Arrays) -> Slot:
-        engine = self._engine
-        if engine is None:
-            self._refuse()
-        return self._lanes.slot(engine, arrays, self._calls)
+        return self._path.counted(inputs, out, None, named)
 
     def stream(self) -> Stream:
         """A new stream, which carries the states of the model from step to step.
@@ -221,9 +124,7 @@ class Session:
             StateError: the model has no states.
             Closed, ForkedUse: the session cannot be used here.
         """
-        engine = self._engine
-        if self._unusable or engine is None:
-            self._refuse()
+        engine = self._path.engine()
         if self._fed is None:
             raise StateError(
                 "the model has no states to carry from step to step: run() is all it needs",
@@ -231,12 +132,12 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        return self._watch(Stream(self._fed, engine, model, self._refuse, self._calls))
+        return self._watch(Stream(self._fed, engine, model, self._refuse, self._path.calls))
 
     def _watch(self, opened: _Either) -> _Either:
         with self._lock:
             self._streams.add(opened)
-        if self._unusable:
+        if self._path.has_ended:
             opened.end()
             self._refuse()
         return opened
@@ -266,18 +167,14 @@ class Session:
             ResourceError: no thread could be started.
             Closed, ForkedUse: the session cannot be used here.
         """
-        if self._unusable:
+        if self._path.has_ended:
             self._refuse()
         rules = FrameRules(depth, drop, deadline_ms, on_result)
         return self._watch(Pipeline(self._face, self.run, self._refuse, rules))
 
     def _refuse(self) -> NoReturn:
-        if self._forked:
-            raise ForkedUse(
-                "the session was loaded in the parent process",
-                hint="start the child with the 'spawn' method, or load only in the child",
-            )
-        raise Closed("the session is closed", hint="load the bundle again")
+        # Streams and pipelines have this method, and with it the session, which they need.
+        self._path.refuse()
 
     def warm_up(
         self, static_shapes: Sequence[Shapes], example: Mapping[str, NDArray[Any]] | None
@@ -287,11 +184,11 @@ class Session:
         `example` is kept as the input of `benchmark`.
         """
         for shapes in static_shapes:
-            self._run(_zeros(self.inputs, shapes), None, {})
+            self._path.answer(_zeros(self.inputs, shapes), None, {})
         if example is not None:
             self._example = example
             for _ in range(2):
-                self._run(example, None, {})
+                self._path.answer(example, None, {})
         self._lanes.keep()
 
     def report(self) -> dict[str, Any]:
@@ -321,8 +218,8 @@ class Session:
             UsageError: `stale_after_s` is no time above 0.
         """
         frames: list[FrameCounts] = []
-        fault = "the session is closed" if self._unusable else ""
-        if self._forked:
+        fault = "the session is closed" if self._path.has_ended else ""
+        if self._path.is_forked:
             fault = "the session was loaded in the parent process"
         else:
             with self._lock:
@@ -351,24 +248,19 @@ class Session:
 
     def close(self) -> None:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
-        self._unusable = True
-        engine, self._engine = self._engine, None
-        self._lanes.ready = {}
+        engine = self._path.end()
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
             stream.end()
-        self._watchdog.close()
         if engine is not None:
             engine.close()
 
     def disown(self) -> None:
         """What happens in a forked child, where nothing of a session may be used."""
-        self._forked = self._unusable = True
-        self._lanes.ready = {}
         # The locks of the old ones may be held by threads that are not here.
         self._monitor = Monitor()
-        self._calls = self._monitor.calls
+        self._path.abandon(self._monitor.calls)
         for stream in list(self._streams):
             stream.end()
 

@@ -105,7 +105,7 @@ def test_static_copies_are_read_back_each_as_itself(tmp_path: Path, rules: Cache
     for state in ("stored", "hit"):
         with load(path, target="openvino", cache=rules) as loaded:
             assert loaded.report()["cache"]["state"] == state
-            engine = loaded._engine
+            engine = loaded._path.engine()
             assert isinstance(engine, OpenVinoEngine)
             found = [[p.partial_shape.is_static for p in m.inputs] for m, _ in engine._made]
             assert found == [[False, False], [True, True], [True, True]]

@@ -279,7 +279,7 @@ def test_in_a_forked_child_no_lock_of_the_parent_is_touched() -> None:
     session.run(X)
     reader, writer = os.pipe()
     # As a thread of the parent would hold them, which is not there in the child.
-    with session._calls._lock, session._monitor._lock, session._lock:
+    with session._path.calls._lock, session._monitor._lock, session._lock:
         child = os.fork()
         if child == 0:
             try:

@@ -1,0 +1,161 @@
+"""One call of a session: inputs are checked, a vendor request is taken, an answer handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any, NoReturn
+
+from numpy.typing import NDArray
+
+from edgebm.errors import Closed, ForkedUse
+from edgebm.runtime.answer import Answer, Doubt
+from edgebm.runtime.buffers import check_buffers
+from edgebm.runtime.calls import CallLog
+from edgebm.runtime.checks import Arrays, Face
+from edgebm.runtime.deadline import Deadline, Watchdog
+from edgebm.runtime.engines import Engine
+from edgebm.runtime.input_faults import raise_faults
+from edgebm.runtime.lanes import Lane, Lanes
+from edgebm.spec import TensorSpec
+
+
+class CallPath:
+    """What every call goes through that `Slot.quick` does not answer.
+
+    `calls` counts them. It ends when the session is closed, and in a forked child.
+    """
+
+    def __init__(
+        self, face: Face, outputs: Sequence[TensorSpec], engine: Engine, calls: CallLog
+    ) -> None:
+        self.calls = calls
+        self.lanes = Lanes(face, tuple(spec.name for spec in outputs))
+        self.is_forked = False
+        self.has_ended = False
+        self._face, self._outputs = face, outputs
+        self._engine: Engine | None = engine
+        self._watchdog = Watchdog()
+
+    def engine(self) -> Engine:
+        """What requests are made by.
+
+        Raises:
+            Closed, ForkedUse: the session cannot be used here.
+        """
+        engine = self._engine
+        if self.has_ended or engine is None:
+            self.refuse()
+        return engine
+
+    def refuse(self) -> NoReturn:
+        """Say why nothing can be asked any more.
+
+        Raises:
+            Closed, ForkedUse: always.
+        """
+        if self.is_forked:
+            raise ForkedUse(
+                "the session was loaded in the parent process",
+                hint="start the child with the 'spawn' method, or load only in the child",
+            )
+        raise Closed("the session is closed", hint="load the bundle again")
+
+    def counted(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline_ms: float | None,
+        named: Mapping[str, Any],
+    ) -> Answer:
+        """A call of the user: arguments, answer and errors are those of `Session.run`."""
+        began_s = perf_counter()
+        try:
+            if deadline_ms is None:
+                answer = self.answer(inputs, out, named)
+            else:
+                answer = self._timed(inputs, out, deadline_ms, named)
+        except Exception as error:
+            self.calls.failed(error)
+            raise
+        self.calls.answered(began_s)
+        return answer
+
+    def answer(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        named: Mapping[str, Any],
+        deadline: Deadline | None = None,
+    ) -> Answer:
+        """A call that is not counted, such as those while loading."""
+        if self.has_ended:
+            self.refuse()
+        arrays = self._face.pick(inputs, named)
+        lane = self.lanes.find(arrays)
+        if lane is None:
+            arrays, lane = self.lanes.admit(arrays)
+        if out is not None:
+            check_buffers(out, self._outputs)
+        if deadline is not None:
+            deadline.check()
+        return self._infer(lane, arrays, out, deadline)
+
+    def end(self) -> Engine | None:
+        """Refuse calls from now on. Returns the engine, for the first who asks, to be closed."""
+        self.has_ended = True
+        engine, self._engine = self._engine, None
+        self.lanes.ready = {}
+        self._watchdog.close()
+        return engine
+
+    def abandon(self, calls: CallLog) -> None:
+        """Refuse calls in a forked child. The engine is kept: what is left of it must not end."""
+        self.is_forked = self.has_ended = True
+        self.calls = calls
+        self.lanes.ready = {}
+
+    def _timed(
+        self,
+        inputs: Any,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline_ms: Any,
+        named: Mapping[str, Any],
+    ) -> Answer:
+        deadline = Deadline(deadline_ms)
+        answer = self.answer(inputs, out, named, deadline)
+        if deadline.is_over:
+            answer.late = True
+            self.calls.late()
+        return answer
+
+    def _infer(
+        self,
+        lane: Lane,
+        arrays: Arrays,
+        out: Mapping[str, NDArray[Any]] | None,
+        deadline: Deadline | None,
+    ) -> Answer:
+        try:
+            slot = lane.pop()
+        except IndexError:
+            slot = self.lanes.slot(self.engine(), arrays, self.calls)
+        doubts: tuple[Doubt, ...] = ()
+        if slot.take(arrays):
+            faults, doubts = self._face.examine(slot.inputs)
+            if faults:
+                lane.append(slot)
+                raise_faults(faults)
+        # A request that raised is not used again.
+        reusable = True
+        if deadline is None:
+            slot.request.infer()
+        else:
+            reusable = deadline.infer(slot.request, self._watchdog)
+        answer = slot.answer(out)
+        if reusable:
+            lane.append(slot)
+        if doubts:
+            answer.doubts = doubts
+            self.calls.doubtful()
+        return answer
