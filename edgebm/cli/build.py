@@ -15,6 +15,7 @@ from edgebm.runtime.cache_place import CacheFolder, wanted_cache
 from edgebm.runtime.cache_store import Store, open_store
 from edgebm.runtime.select import AUTO
 from edgebm.runtime.session import load
+from edgebm.runtime.trial import TRIAL_S
 
 EXAMPLE = """\
 \b
@@ -56,7 +57,8 @@ def command(
     """Compile BUNDLE for this device and keep the result where `edgebm.load` finds it.
 
     Run it once when the device is set up and after each update of the runtime, as the user that
-    runs the program. It proves the bundle as loading does. What would open no faster is not kept.
+    runs the program. It proves the bundle as loading does, first in a process of its own. What
+    would open no faster is not kept.
     """
     if bundle is None and not (shown or clear):
         raise UsageError("BUNDLE is missing", hint="see 'edgebm build --help'")
@@ -77,10 +79,12 @@ def command(
 def build(bundle: Path, target: str, threads: int | None, rules: CacheFolder) -> dict[str, Any]:
     """Load the bundle as a program does; what became of its compiled model.
 
+    A runtime that ends its process while it compiles does not end this one.
+
     Raises:
         ResourceError: it is proved, and cannot be stored.
     """
-    with load(bundle, target=target, threads=threads, cache=rules) as session:
+    with load(bundle, target, threads, cache=rules, trial_s=TRIAL_S) as session:
         report = session.report()
     cache = report["cache"]
     if cache["state"] in {"failed", "miss"}:

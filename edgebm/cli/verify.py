@@ -13,6 +13,8 @@ from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.select import AUTO, missing_features, named_variants
 from edgebm.runtime.session import open_variant
+from edgebm.runtime.start import try_variant
+from edgebm.runtime.trial import TRIAL_S
 from edgebm.spec import Variant
 
 EXAMPLE = """\
@@ -75,7 +77,7 @@ def _meant(bundle: Bundle, target: str) -> list[Variant]:
 
 
 def judge(bundle: Bundle, variant: Variant) -> Verdict:
-    """Load a variant as a program would, and say what happened."""
+    """Run a variant in a process of its own, load it as a program would; what happened."""
     name = f"{variant.target}/{variant.runtime}"
     if variant not in bundle.manifest.variants:
         name = variant.id
@@ -83,6 +85,7 @@ def judge(bundle: Bundle, variant: Variant) -> Verdict:
         why = f"this processor lacks {', '.join(missing)}"
         return Verdict(name, variant.precision, "skipped", why, {}, BundleIncompatible.exit_code)
     try:
+        try_variant(bundle, variant, TRIAL_S)
         with open_variant(bundle, variant) as session:
             report = session.report()
     except EdgebmError as error:

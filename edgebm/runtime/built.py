@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.engines import Engine, Request, open_engine
-from edgebm.spec import EngineConfig, TensorSpec
+from edgebm.spec import EngineConfig, TensorSpec, Variant
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -34,6 +35,13 @@ class Built:
             BackendFailed: the vendor refuses the artifact.
         """
         return open_engine(self.runtime, self.files, self.config, self.inputs, self.outputs)
+
+
+def built_of(bundle: Bundle, variant: Variant) -> Built:
+    """`variant` with its files, to be opened."""
+    manifest = bundle.manifest
+    files = bundle.files(variant)
+    return Built(variant.runtime, files, variant.config, manifest.inputs, manifest.outputs)
 
 
 def bound(engine: Engine, inputs: Sequence[TensorSpec], feeds: Feeds) -> Request:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgebm.errors import BundleFormat, EdgebmError, UsageError
 from edgebm.runtime.board import read_board, stopped_between, throttled_between
-from edgebm.runtime.built import Built, bound
+from edgebm.runtime.built import bound, built_of
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.candidate_file import (
     MADE_FROM,
@@ -145,7 +145,7 @@ def tested(bundle: Bundle, variants: Sequence[Variant], progress: Progress) -> d
 
 
 def _tested(bundle: Bundle, variant: Variant) -> Tested:
-    trial = try_out(built(bundle, variant), bundle.sample())
+    trial = try_out(built_of(bundle, variant), bundle.sample())
     if trial.failed:
         return Tested(failed=trial.failed)
     try:
@@ -153,13 +153,6 @@ def _tested(bundle: Bundle, variant: Variant) -> Tested:
     except EdgebmError as error:
         return Tested(trial.peak_mib, str(error))
     return Tested(trial.peak_mib)
-
-
-def built(bundle: Bundle, variant: Variant) -> Built:
-    """`variant` with its files, to be opened."""
-    manifest = bundle.manifest
-    files = bundle.files(variant)
-    return Built(variant.runtime, files, variant.config, manifest.inputs, manifest.outputs)
 
 
 class CandidateRace(Turns):
@@ -170,7 +163,7 @@ class CandidateRace(Turns):
     ) -> None:
         super().__init__({v.id: Measurement(failed=tests[v.id].failed) for v in variants})
         self.feeds = bundle.sample()
-        self.built = {variant.id: built(bundle, variant) for variant in variants}
+        self.built = {variant.id: built_of(bundle, variant) for variant in variants}
         self._originals = [variant.id for variant in variants if variant.precision == "f32"]
         sizes = (len(data) for each in self.built.values() for data in each.files.values())
         self._keep_open = 2 * sum(sizes) <= OPEN_BYTES

@@ -23,7 +23,7 @@ from edgebm.runtime.input_faults import (
 )
 from edgebm.runtime.shape_hint import fits, shape_hint
 from edgebm.runtime.values import ValueCheck, ValueRules, Watch, widened
-from edgebm.spec import Manifest, TensorSpec
+from edgebm.spec import Manifest, Shapes, TensorSpec
 
 Arrays = tuple[NDArray[Any], ...]
 MISSING = object()
@@ -147,12 +147,13 @@ class Face:
         finite = self._rules.nonfinite != "allow"
         return ValueCheck(finite, bounds) if finite or bounds else None
 
-    def smallest(self) -> dict[str, tuple[int, ...]]:
-        """The smallest shape every input may have."""
-        return {
+    def zeros(self, shapes: Shapes | None = None) -> dict[str, NDArray[Any]]:
+        """Inputs of zeros: of these shapes, or of the smallest that each may have."""
+        found = shapes or {
             spec.name: tuple(self._axes[d][0] if isinstance(d, str) else d for d in spec.shape)
             for spec in self.specs
         }
+        return {spec.name: np.zeros(found[spec.name], spec.dtype) for spec in self.specs}
 
     def _shape_faults(
         self, spec: TensorSpec, array: NDArray[Any], sizes: dict[str, tuple[int, str]]

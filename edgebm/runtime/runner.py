@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
 from numpy import ndarray
 from numpy.typing import NDArray
 
@@ -184,7 +183,7 @@ class Session:
         `example` is kept as the input of `benchmark`.
         """
         for shapes in static_shapes:
-            self._path.answer(_zeros(self.inputs, shapes), None, {})
+            self._path.answer(self._face.zeros(shapes), None, {})
         if example is not None:
             self._example = example
             for _ in range(2):
@@ -238,7 +237,7 @@ class Session:
         """
         example = self._example
         if example is None:
-            example = _zeros(self.inputs, self._face.smallest())
+            example = self._face.zeros()
         if self._fed is None:
             return time_calls(lambda: self.run(example), seconds=seconds)
         frame = {spec.name: example[spec.name] for spec in self._fed.inputs}
@@ -274,9 +273,3 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _zeros(
-    inputs: Sequence[TensorSpec], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, NDArray[Any]]:
-    return {spec.name: np.zeros(shapes[spec.name], spec.dtype) for spec in inputs}

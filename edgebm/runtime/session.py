@@ -22,7 +22,7 @@ from edgebm.runtime.container import SIGNATURE
 from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
-from edgebm.runtime.start import Start
+from edgebm.runtime.start import Start, try_variant
 from edgebm.runtime.values import Mode, ValueRules
 from edgebm.spec import Variant
 
@@ -40,6 +40,7 @@ def load(  # noqa: PLR0913 - one call opens a session
     nonfinite: Mode = "error",
     envelope: Mode = "mark",
     cache: Wanted = None,
+    trial_s: float | None = None,
 ) -> Session:
     """Verify a bundle, compile the variant for this processor, prove it and return a session.
 
@@ -59,6 +60,9 @@ def load(  # noqa: PLR0913 - one call opens a session
             default folder where `edgebm build` has made it or `EDGEBM_CACHE` names it; True makes
             it; False: none. Without a folder that can be used the model is compiled, and
             `Session.report` says so.
+        trial_s: first run the variant in a process of its own, for so many seconds at most. A
+            runtime that ends that process or hangs in it is an error here, and with a list the
+            next one is taken. It about doubles the time of a start. None: no such process.
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a
@@ -69,6 +73,8 @@ def load(  # noqa: PLR0913 - one call opens a session
     names = wanted_targets(target)
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UsageError(f"threads must be 1 or more, not {threads!r}")
+    if trial_s is not None and not (type(trial_s) in {int, float} and trial_s > 0):
+        raise UsageError(f"trial_s must be a number of seconds above 0, not {trial_s!r}")
     rules = ValueRules(nonfinite, envelope)
     place = wanted_cache(cache)
     bundle = read_bundle(path)
@@ -78,6 +84,8 @@ def load(  # noqa: PLR0913 - one call opens a session
         try:
             variant = choose_variant(bundle.manifest, name)
             request = _request(target, failures)
+            if trial_s is not None:
+                request["trial_peak_mib"] = try_variant(bundle, variant, trial_s)
             return open_variant(bundle, variant, threads, request, rules, place)
         except _FALLBACK as error:  # noqa: PERF203 - a handful of names
             failures.append((name, error))
@@ -140,6 +148,7 @@ def _request(
         "requested": target if isinstance(target, str) else list(target),
         "degraded": bool(failures),
         "why": "; ".join(f"{name}: {error}" for name, error in failures),
+        "trial_peak_mib": None,
     }
 
 

@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from edgebm.runtime.built import built_of
 from edgebm.runtime.bundle import Bundle
+from edgebm.runtime.checks import Face
 from edgebm.runtime.cpu import cpu_name
 from edgebm.runtime.engines import RUNTIMES, Engine, import_vendor, open_engine
 from edgebm.runtime.engines.compiled import Compiled
@@ -14,6 +16,19 @@ from edgebm.runtime.runner import Session
 from edgebm.runtime.selftest import self_test, stream_test, tolerance
 from edgebm.runtime.values import ValueRules
 from edgebm.spec import EngineConfig, Variant
+
+
+def try_variant(bundle: Bundle, variant: Variant, limit_s: float) -> float | None:
+    """Run a variant in a process of its own, on a golden sample or zeros; its peak in MiB.
+
+    Raises:
+        BackendError: as `trial.peak_mib`.
+    """
+    # Most programs never ask for it, and starting processes takes a while to import.
+    from edgebm.runtime.trial import peak_mib
+
+    feeds = _example(bundle) or Face(bundle.manifest).zeros()
+    return peak_mib(built_of(bundle, variant), feeds, limit_s)
 
 
 @dataclass(frozen=True, slots=True)

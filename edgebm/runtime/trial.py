@@ -2,7 +2,8 @@
 
 A vendor's kernel can end the process with a signal that no `except` catches: OpenVINO 2026.4
 dies of an illegal instruction on CPUs without AVX-512 when an INT8 grouped convolution adds a
-residual. That must cost one candidate and not the whole compression.
+residual. That must cost one candidate and not the whole compression, and on a device not the
+program that loads it.
 """
 
 from __future__ import annotations
@@ -18,27 +19,51 @@ from pathlib import Path
 
 import numpy as np
 
-from edgebm.errors import ResourceError
+from edgebm.errors import (
+    BackendCrashed,
+    BackendFailed,
+    BackendUnavailable,
+    CompileTimeout,
+    ResourceError,
+)
 from edgebm.runtime.built import Built, Feeds
+from edgebm.runtime.trial_process import UNAVAILABLE
 
-_TIMEOUT_S = 120.0
+TRIAL_S = 120.0  # that a trial run may take
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """`peak_mib` is the largest resident size of the process; `failed` says why there is none.
-
-    The interpreter, numpy and the runtime are part of the size, as they are on the device.
-    """
+    """`peak_mib` is the largest resident size of the process; `failed` says why there is none."""
 
     peak_mib: float | None
     failed: str = ""
 
 
 def try_out(built: Built, feeds: Feeds) -> Trial:
-    """Load an artifact and run it a few times on one sample, in a new process.
+    """`peak_mib` of an artifact that may fail.
 
     Raises:
+        ResourceError, KeyboardInterrupt: as `peak_mib`.
+    """
+    try:
+        return Trial(peak_mib(built, feeds, TRIAL_S))
+    except (BackendCrashed, BackendFailed, BackendUnavailable, CompileTimeout) as why:
+        return Trial(None, str(why))
+
+
+def peak_mib(built: Built, feeds: Feeds, limit_s: float) -> float | None:
+    """Load an artifact and run it a few times on one sample, in a new process.
+
+    Returns:
+        Its largest resident size in MiB, None where the system does not tell. Interpreter, numpy
+        and runtime are part of it, as they are on the device.
+
+    Raises:
+        BackendCrashed: it ended that process.
+        CompileTimeout: it had not ended after `limit_s` seconds.
+        BackendUnavailable: its runtime is missing or does not load.
+        BackendFailed: the vendor refused it.
         ResourceError: no process can be started.
         KeyboardInterrupt: somebody ended that process: this one was to end, too.
     """
@@ -47,22 +72,24 @@ def try_out(built: Built, feeds: Feeds) -> Trial:
         command = [sys.executable, "-m", "edgebm.runtime.trial_process", folder]
         try:
             done = subprocess.run(  # noqa: S603 - our own module, no shell
-                command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+                command, capture_output=True, text=True, timeout=limit_s, check=False
             )
-        except subprocess.TimeoutExpired:
-            return Trial(None, f"a trial run did not end within {_TIMEOUT_S:g} s")
+        except subprocess.TimeoutExpired as cause:
+            raise CompileTimeout(f"a trial run did not end within {limit_s:g} s") from cause
         except OSError as cause:  # no memory for another process, say
             raise ResourceError(f"a trial run could not be started: {cause}") from cause
     if done.returncode in (-signal.SIGINT, -signal.SIGTERM):
         raise KeyboardInterrupt  # somebody ended both processes; the candidate did not fail
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        return Trial(None, f"{built.runtime} ended its process with {name}")
+        raise BackendCrashed(f"{built.runtime} ended its process with {name}")
     last = (done.stderr if done.returncode else done.stdout).strip().rpartition("\n")[2]
+    if done.returncode == UNAVAILABLE:
+        raise BackendUnavailable(last, hint="'edgebm doctor' shows what there is")
     if done.returncode:
-        return Trial(None, f"a trial run failed: {last}")
+        raise BackendFailed(f"a trial run failed: {last}")
     peak = float(last)
-    return Trial(None if math.isnan(peak) else peak)
+    return None if math.isnan(peak) else peak
 
 
 def _write_job(root: Path, built: Built, feeds: Feeds) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgebm.errors import BackendUnavailable
 from edgebm.runtime.built import Built, bound
 from edgebm.spec import EngineConfig, TensorSpec
 
+UNAVAILABLE = 6  # exit code: the runtime is missing or does not load
 _CALLS = 5
 
 
@@ -34,7 +36,11 @@ def main(folder: str) -> None:
         spec.name: np.load(root / f"input{k}.npy", allow_pickle=False)
         for k, spec in enumerate(inputs)
     }
-    request = bound(built.open(), inputs, feeds)
+    try:
+        request = bound(built.open(), inputs, feeds)
+    except BackendUnavailable as why:
+        print(why, file=sys.stderr)  # noqa: T201 - for the parent process
+        sys.exit(UNAVAILABLE)
     for _ in range(_CALLS):
         request.infer()
     print(_peak_mib())  # noqa: T201 - the answer to the parent process

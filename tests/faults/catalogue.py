@@ -57,12 +57,8 @@ ROWS: dict[int, Row] = {
          "needs signed versions, and bundles are not signed yet"),
         ("made for another version of edgebm, of ONNX or of its intermediate form", ""),
         ("a graph of few bytes that asks for gigabytes", ""),
-        ("an endless loop in the graph",
-         "refused on import, and ONNX Runtime stops a call at its deadline; but a bundle that "
-         "another program wrote may have one, and loading it would not end"),
-        ("branches nested 30 deep, 60,000 nodes",
-         "limited on import (8 levels, 60,000 nodes); but compiling has no time limit, and "
-         "OpenVINO may take minutes for tens of thousands of nodes"),
+        ("an endless loop in the graph", ""),
+        ("branches nested 30 deep, 60,000 nodes", ""),
         ("rings, values nobody makes, unknown operators, foreign domains", ""),
         ("whole numbers divided by zero, rows outside a table, two values of one name",
          "refused on import where constants show it, and inputs that are row numbers are "
@@ -120,8 +116,7 @@ ROWS: dict[int, Row] = {
         ("the GPU is lost, or fails for good", _GPU, False),
         ("the GPU's memory runs out", _GPU, False),
         ("the runtime ends the process when it is imported: an instruction the processor lacks",
-         "`edgebm doctor` tries runtimes in processes of their own, and variants name the "
-         "instructions they need; `load` imports into your process"),
+         ""),
         ("the processor is throttled by heat or power", ""),
         ("a runtime silently computes in another precision", ""),
         ("integer kernels that overflow, or are wrong on some processors", ""),

@@ -14,7 +14,7 @@ from edgebm.errors import BackendFailed, ModelError, UnsupportedModel
 from edgebm.importers import import_model
 from edgebm.ir.canonical import canonicalize
 from edgebm.runtime.engines import open_engine
-from edgebm.runtime.engines.external import has_external_data
+from edgebm.runtime.engines.onnx_faults import onnx_faults
 from edgebm.spec import EngineConfig, TensorSpec
 
 X, Y = TensorSpec("x", "float32", (4,)), TensorSpec("y", "float32", (4,))
@@ -161,9 +161,9 @@ def test_an_artifact_that_is_complete() -> None:
     whole = parsed(SUM, w=np.ones(4, np.float32))
     whole.graph.initializer[0].data_location = onnx.TensorProto.DEFAULT
     whole.metadata_props.add(key="location", value="here")
-    assert not has_external_data(whole.SerializeToString())
+    assert onnx_faults(whole.SerializeToString()) == []
     for nothing in (b"", b"\x08\x0anonsense", b"\x3a\xff", b"\xff" * 20, b"\x0f"):
-        assert not has_external_data(nothing)
+        assert onnx_faults(nothing) == []
 
 
 @pytest.mark.row(66)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
 from edgebm.runtime.engines.compiled import Compiled
-from edgebm.runtime.engines.external import has_external_data
+from edgebm.runtime.engines.onnx_faults import onnx_faults
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
 Files = Mapping[str, bytes]
@@ -153,15 +153,12 @@ def open_engine(
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
         BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, it
-            refers to other files, or it asks for a setting that is not one of an artifact.
+            refers to other files, has loops or branches, or asks for a setting that is not one
+            of an artifact.
         ResourceError: memory or threads ran out.
         ForkedUse: the vendor cannot be used in a forked child of a process that has used it.
     """
-    if has_external_data(files.get("model.onnx", b"")):
-        raise BackendFailed(
-            "model.onnx keeps weights in other files, which are not part of it",
-            hint="store them in it: onnx.save(onnx.load(path), path)",
-        )
+    _check_files(files)
     if unknown := sorted(config.settings.keys() - _SETTINGS.get(runtime, config.settings.keys())):
         raise BackendFailed(
             f"the artifact asks {runtime} for settings that this edgebm does not hand on: "
@@ -181,6 +178,20 @@ def open_engine(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
     )
+
+
+def _check_files(files: Files) -> None:
+    faults = onnx_faults(files["model.onnx"]) if "model.onnx" in files else []
+    if "model.xml" in files:
+        from edgebm.runtime.engines.openvino_faults import openvino_faults
+
+        faults += openvino_faults(files["model.xml"])
+    if faults:
+        raise BackendFailed(
+            f"the artifact is none of edgebm's: {'; '.join(faults)}",
+            hint="an artifact is complete and has neither loops nor branches: compress the model "
+            "with edgebm",
+        )
 
 
 def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:

@@ -1,7 +1,9 @@
-"""Whether an ONNX file keeps weights in other files, told without a parser of ONNX.
+"""What no ONNX artifact may hold, told without a parser of ONNX.
 
-A bundle is complete, so an artifact that names a path is refused. OpenVINO would read any file
-there that the process may read, even where the model itself comes from memory.
+A bundle is complete, so an artifact that names a path is refused: OpenVINO would read any file
+there that the process may read, even where the model itself comes from memory. Canonical graphs
+have no loops and no branches; in an artifact of another program a loop may have no end, and both
+runtimes run it while they load.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from collections.abc import Iterator, Mapping
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _FIXED_BYTES = {_EIGHT: 8, _FOUR: 4}
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-# The fields that lead to tensors, by their numbers in onnx.proto.
+# Fields by their numbers in onnx.proto: those of interest, and those that lead to others.
+_OP_TYPE, _EXTERNAL_DATA, _DATA_LOCATION = 4, 13, 14
+_CONTROL_FLOW = {b"Loop", b"Scan", b"If", b"SequenceMap"}
 _INSIDE: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,21 +31,27 @@ class _Malformed(Exception):
     """No protobuf message; the runtime says so in its own words."""
 
 
-def has_external_data(model: bytes) -> bool:
-    """Whether a tensor of the ONNX file `model` lies elsewhere; False if it is no such file."""
+def onnx_faults(model: bytes) -> list[str]:
+    """A sentence for each kind of thing in the ONNX file `model` that no artifact holds.
+
+    What is no such file has no faults here: its runtime refuses it.
+    """
     waiting = [("model", 0, len(model))]
+    is_elsewhere, flows = False, set[bytes]()
     try:
         while waiting:
             kind, start, end = waiting.pop()
             for number, value, size in _fields(model, start, end):
                 if kind == "tensor" and number in {_EXTERNAL_DATA, _DATA_LOCATION}:
-                    if size or value:
-                        return True
+                    is_elsewhere |= bool(size or value)
+                elif kind == "node" and number == _OP_TYPE:
+                    flows |= {model[value : value + size]} & _CONTROL_FLOW
                 elif size and (inside := _INSIDE[kind].get(number)):
                     waiting.append((inside, value, value + size))
     except _Malformed:
-        return False
-    return False
+        return []
+    faults = ["model.onnx keeps weights in other files"] if is_elsewhere else []
+    return faults + [f"model.onnx has a node {name.decode()}" for name in sorted(flows)]
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
