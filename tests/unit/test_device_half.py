@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = {
     "torch", "onnx", "onnx_ir", "onnxscript", "pydantic", "yaml", "rich", "jinja2", "matplotlib",
-    "sklearn", "scipy", "openvino", "onnxruntime",
+    "sklearn", "scipy", "openvino", "onnxruntime", "cryptography",
 }  # fmt: skip
 COMMANDS = ("run", "bench", "build", "verify", "inspect", "doctor")
 
