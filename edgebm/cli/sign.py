@@ -34,6 +34,7 @@ Examples:
 @click.option(
     "--release",
     type=click.IntRange(0, MAX_RELEASE),
+    metavar="N",
     default=0,
     show_default=True,
     help="Counts up from version to version: a device can refuse a lower one than it had.",

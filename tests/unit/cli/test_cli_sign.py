@@ -18,6 +18,7 @@ from edgebm.errors import UsageError
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST, SIGNATURE
 from edgebm.runtime.keys import read_private_key, read_public_key
+from edgebm.verbs import sign as verb
 
 RUN = ("--target", "onnxruntime")
 
@@ -46,6 +47,8 @@ def test_a_new_key_signs_and_is_never_replaced(
     key, pub = Path(made["private"]), Path(made["public"])
     assert (key, pub) == (tmp_path / "fleet.key", tmp_path / "fleet.pub")
     assert key.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "new").touch()
+    assert pub.stat().st_mode == (tmp_path / "new").stat().st_mode
     assert read_public_key(pub).id == made["key"]
     before = key.read_bytes()
     for left, gone in ((key, pub), (pub, key)):
@@ -68,6 +71,20 @@ def test_a_new_key_signs_and_is_never_replaced(
     }
     assert main(["verify", str(bundle), *RUN, "--trust", str(pub)]) == 0
     assert f"valid: by {made['key']}, release 3\n" in capsys.readouterr().out
+
+
+def test_half_a_pair_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = verb.create_atomically
+
+    def full(path: Path, data: bytes, *, private: bool = False) -> None:
+        if not private:
+            raise UsageError("the disk is full")
+        real(path, data, private=private)
+
+    monkeypatch.setattr(verb, "create_atomically", full)
+    with pytest.raises(UsageError, match="full"):
+        edgebm.keygen(tmp_path / "fleet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_signing_changes_nothing_else_and_gives_equal_bytes(tmp_path: Path, bundle: Path) -> None:
