@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import edgebm.realtime as realtime  # noqa: PLR0402 - never from the root
     from edgebm.report.comparison import compare
     from edgebm.runtime.session import Session, load
+    from edgebm.runtime.trust import Trust
     from edgebm.verbs.analyze import analyze
     from edgebm.verbs.as_module import as_module
     from edgebm.verbs.compress import Result, compress
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from edgebm.verbs.plan import plan
     from edgebm.verbs.prune import prune
     from edgebm.verbs.quantize import quantize
+    from edgebm.verbs.sign import keygen, sign
 
 __version__ = "0.1.0"
 __all__ = [
     "EdgebmError",
     "Result",
     "Session",
+    "Trust",
     "__version__",
     "analyze",
     "as_module",
@@ -37,19 +40,23 @@ __all__ = [
     "compress",
     "distill",
     "evaluate",
+    "keygen",
     "load",
     "plan",
     "prune",
     "quantize",
     "realtime",
+    "sign",
 ]
 _VERBS = (
     "analyze", "as_module", "compress", "distill", "evaluate", "plan", "prune", "quantize",
 )  # fmt: skip
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
+_MODULES |= dict.fromkeys(("keygen", "sign"), "edgebm.verbs.sign")
 _MODULES["Result"] = "edgebm.verbs.compress"
 _MODULES["compare"] = "edgebm.report.comparison"
 _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
+_MODULES["Trust"] = "edgebm.runtime.trust"
 
 
 def __getattr__(name: str) -> Any:

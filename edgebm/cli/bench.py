@@ -11,11 +11,13 @@ import click
 
 from edgebm.cli.candidates import MEASURE_S, bench_candidates
 from edgebm.cli.limits import FIELDS, calls_needed, missed_limits, parse_limits
+from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option, refuse
 from edgebm.cli.text import facts
 from edgebm.runtime.bench import Timing
 from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
 from edgebm.runtime.session import load
+from edgebm.runtime.trust import read_trusted, wanted_trust
 
 EXAMPLE = """\
 \b
@@ -58,6 +60,7 @@ _SECONDS = 5.0
     help="With --candidates: the file for 'edgebm compress --measurements'.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing FILE.")
+@trust_option
 @json_option
 @click.pass_context
 def command(
@@ -72,6 +75,7 @@ def command(
     candidates: bool,
     out: Path | None,
     force: bool,
+    trust: tuple[Path, ...] | None,
     as_json: bool,
 ) -> None:
     """Measure the latency of BUNDLE on this device, one call at a time.
@@ -87,11 +91,12 @@ def command(
     """
     refuse(_mixed(candidates=candidates, out=out, force=force, others=bool(threads or limits)))
     if candidates and out is not None:
-        bench_candidates(bundle, target, out, seconds or MEASURE_S, force=force, as_json=as_json)
+        opened = read_trusted(bundle, wanted_trust(trust)).bundle
+        bench_candidates(opened, target, out, seconds or MEASURE_S, force=force, as_json=as_json)
         return
     seconds = seconds or _SECONDS
     required = parse_limits(limits)
-    with load(bundle, target=target, threads=threads) as session:
+    with load(bundle, target=target, threads=threads, trust=trust) as session:
         before = read_board()
         timing = session.benchmark(seconds)
         after = read_board()

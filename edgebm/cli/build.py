@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, table
 from edgebm.errors import EngineStale, ResourceError, UsageError
@@ -16,6 +17,7 @@ from edgebm.runtime.cache_store import Store, open_store
 from edgebm.runtime.select import AUTO
 from edgebm.runtime.session import load
 from edgebm.runtime.trial import TRIAL_S
+from edgebm.runtime.trust import Trusted
 
 EXAMPLE = """\
 \b
@@ -41,6 +43,7 @@ _STATES = {
 )
 @click.option("--target", default=AUTO, help="A target or runtime, as for edgebm.load.")
 @click.option("--threads", type=int, help="As for edgebm.load. Default: measured as best.")
+@trust_option
 @click.option("--list", "shown", is_flag=True, help="Show what is in the folder.")
 @click.option("--clear", is_flag=True, help="First delete what is in the folder.")
 @json_option
@@ -50,6 +53,7 @@ def command(
     cache: Path | None,
     target: str,
     threads: int | None,
+    trust: tuple[Path, ...] | None,
     shown: bool,
     clear: bool,
     as_json: bool,
@@ -70,13 +74,19 @@ def command(
         if clear:
             result["deleted"] = delete_all(store)
     if bundle is not None:
-        result |= build(bundle, target, threads, rules)
+        result |= build(bundle, target, threads, rules, trust)
     with open_store(rules) as store:
         result["entries"] = contents(store)
     emit_json(result) if as_json else click.echo(_text(result, listed=shown or clear))
 
 
-def build(bundle: Path, target: str, threads: int | None, rules: CacheFolder) -> dict[str, Any]:
+def build(
+    bundle: Path,
+    target: str,
+    threads: int | None,
+    rules: CacheFolder,
+    trust: Trusted | None = None,
+) -> dict[str, Any]:
     """Load the bundle as a program does; what became of its compiled model.
 
     A runtime that ends its process while it compiles does not end this one.
@@ -84,7 +94,7 @@ def build(bundle: Path, target: str, threads: int | None, rules: CacheFolder) ->
     Raises:
         ResourceError: it is proved, and cannot be stored.
     """
-    with load(bundle, target, threads, cache=rules, trial_s=TRIAL_S) as session:
+    with load(bundle, target, threads, trust, cache=rules, trial_s=TRIAL_S) as session:
         report = session.report()
     cache = report["cache"]
     if cache["state"] in {"failed", "miss"}:

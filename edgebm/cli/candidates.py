@@ -11,7 +11,7 @@ import click
 from edgebm.cli.output import emit_json, output_faults, refuse, write_file
 from edgebm.cli.text import facts, table
 from edgebm.errors import BackendFailed
-from edgebm.runtime.bundle import read_bundle
+from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.candidates import Measured, measure_candidates
 from edgebm.runtime.entries import journal_bytes
 from edgebm.runtime.turns import Measurement
@@ -20,16 +20,16 @@ MEASURE_S = 60.0
 
 
 def bench_candidates(
-    path: Path, target: str, out: Path, seconds: float, *, force: bool, as_json: bool
+    bundle: Bundle, target: str, out: Path, seconds: float, *, force: bool, as_json: bool
 ) -> None:
-    """Measure the candidates of the bundle at `path` and write `out`, whole or not at all.
+    """Measure the candidates of `bundle` and write `out`, whole or not at all.
 
     Raises:
         UsageError: `out` cannot be written, or the bundle holds no candidates.
         BackendFailed: none of them runs here; nothing is written.
     """
-    refuse(output_faults(out, option="--out", force=force, inputs=(path,)))
-    found = measure_candidates(read_bundle(path), target, seconds, _show)
+    refuse(output_faults(out, option="--out", force=force, inputs=(bundle.path,)))
+    found = measure_candidates(bundle, target, seconds, _show)
     failed = {name: each.failed for name, each in found.results.items() if each.failed}
     for name, why in failed.items():
         click.echo(f"warning: {name} failed: {why}", err=True)

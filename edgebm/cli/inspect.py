@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from edgebm.cli.output import emit_json, json_option
-from edgebm.cli.text import facts, file_size, table
+from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.select import missing_features
+from edgebm.runtime.trust import Proof
 from edgebm.spec import Manifest, TensorSpec, Variant
 
 EXAMPLE = """\
@@ -31,7 +32,12 @@ def command(bundle: Path, members: bool, as_json: bool) -> None:
     """Show inputs, outputs, variants and origin of BUNDLE. No runtime is needed."""
     opened = read_bundle(bundle)
     if as_json:
-        facts_only = {"path": opened.path, "size_bytes": opened.size, "digest": opened.digest}
+        facts_only: dict[str, Any] = {
+            "path": opened.path,
+            "size_bytes": opened.size,
+            "digest": opened.digest,
+        }
+        facts_only |= Proof(opened).facts()
         emit_json({**facts_only, "manifest": opened.manifest.to_dict()})
         return
     click.echo(_text(opened))
@@ -46,6 +52,7 @@ def _text(bundle: Bundle) -> str:
         "name": manifest.name,
         "size": file_size(bundle.size),
         "digest": bundle.digest,
+        "signature": signature(Proof(bundle).facts()),
         "made by": f"edgebm {manifest.edgebm_version}",
         "constraints": "met" if manifest.constraints_met else "NOT met",
         "golden samples": manifest.golden,

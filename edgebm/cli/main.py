@@ -38,6 +38,8 @@ HOST: Table = {
         "Write the report page, or hold a bundle against another.",
     ),
     "export": ("edgebm.cli.export:command", "Take the plain ONNX or IR files out of a bundle."),
+    "keygen": ("edgebm.cli.keygen:command", "Make a key pair for signing bundles."),
+    "sign": ("edgebm.cli.sign:command", "Sign a bundle, so that devices know who made it."),
     "targets": ("edgebm.cli.targets:command", "List the devices that are known."),
     "recipes": ("edgebm.cli.recipes:command", "List the recipes that come along."),
     "demo": ("edgebm.cli.demo:command", "Compress three small models and show what came out."),

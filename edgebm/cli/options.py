@@ -1,4 +1,4 @@
-"""Options that several host commands have, with one help text each."""
+"""Options that several commands have, with one help text each: click and errors only."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ recipe_option = click.option(
 )
 seed_option = click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
+)
+# The command gets a tuple of paths, or None where nobody gave one: nothing is checked then.
+trust_option = click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    callback=lambda _context, _option, keys: keys or None,
+    help="Public key: refuse BUNDLE unless one of these keys has signed it. May repeat.",
 )
 
 

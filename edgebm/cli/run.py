@@ -12,6 +12,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option, output_faults, refuse, write_file
 from edgebm.cli.sequences import is_stream, stream_through
 from edgebm.cli.text import table
@@ -53,6 +54,7 @@ _WRITE_ONE = "write it with np.savez('input.npz', **{'input name': array})"
 )
 @click.option("--target", default="auto", show_default=True, help="Target or runtime to use.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: as measured.")
+@trust_option
 @click.option("--force", is_flag=True, help="Replace the output file if it is there.")
 @json_option
 def command(
@@ -62,13 +64,14 @@ def command(
     out: Path | None,
     target: str,
     threads: int | None,
+    trust: tuple[Path, ...] | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Run BUNDLE on the arrays of a file and print or write the outputs."""
     if out is not None:
         refuse(output_faults(out, option="--out", force=force, inputs=(bundle, source)))
-    with load(bundle, target=target, threads=threads) as session:
+    with load(bundle, target=target, threads=threads, trust=trust) as session:
         states = {state.input for state in session.states}
         arrays = read_arrays(source, session.inputs, states)
         start = time.perf_counter()

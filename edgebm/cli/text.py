@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -20,6 +21,16 @@ def facts(pairs: Mapping[str, object]) -> str:
     """One `name  value` line for each pair."""
     width = max(map(len, pairs), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in pairs.items())
+
+
+def signature(found: Mapping[str, Any]) -> str:
+    """What is known of the signatures of a bundle (`Proof.facts`), in a few words."""
+    if found["signature"] == "valid":
+        until = f", until {found['expires']}" if found["expires"] else ""
+        return f"valid: by {', '.join(found['signed_by'])}, release {found['release']}{until}"
+    if found["signature"] == "not checked":
+        return f"not checked: it says by {', '.join(found['claimed_by'])}"
+    return str(found["signature"])
 
 
 def file_size(size: int) -> str:

@@ -7,20 +7,23 @@ from pathlib import Path
 
 import click
 
+from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option
-from edgebm.cli.text import facts, file_size, table
+from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError
-from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.select import AUTO, missing_features, named_variants
 from edgebm.runtime.session import open_variant
 from edgebm.runtime.start import try_variant
 from edgebm.runtime.trial import TRIAL_S
+from edgebm.runtime.trust import Proof, read_trusted, wanted_trust
 from edgebm.spec import Variant
 
 EXAMPLE = """\
 \b
 Examples:
   edgebm verify model.edgebm
+  edgebm verify model.edgebm --trust fleet.pub
   edgebm verify model.edgebm --target openvino --json
 """
 
@@ -40,14 +43,22 @@ class Verdict:
 @click.command(epilog=EXAMPLE)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--target", default=AUTO, help="Only this target or runtime. Default: all of them.")
+@trust_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    bundle: Path,
+    target: str,
+    trust: tuple[Path, ...] | None,
+    as_json: bool,
+) -> None:
     """Check the structure and every hash of BUNDLE, then re-run its golden samples here.
 
     Exits with 0 only if at least one variant passed and none failed.
     """
-    opened = read_bundle(bundle)
+    proof = read_trusted(bundle, wanted_trust(trust))
+    opened = proof.bundle
     verdicts = [judge(opened, variant) for variant in _meant(opened, target)]
     exit_code = overall(verdicts)
     if as_json:
@@ -57,12 +68,13 @@ def command(ctx: click.Context, bundle: Path, target: str, as_json: bool) -> Non
                 "digest": opened.digest,
                 "size_bytes": opened.size,
                 "golden": opened.manifest.golden,
+                **proof.facts(),
                 "passed": exit_code == 0,
                 "variants": [asdict(verdict) for verdict in verdicts],
             }
         )
     else:
-        click.echo(_text(opened, verdicts))
+        click.echo(_text(proof, verdicts))
         if exit_code:
             _explain(verdicts)
     ctx.exit(exit_code)
@@ -122,13 +134,14 @@ def _explain(verdicts: list[Verdict]) -> None:
         click.echo("hint:  verify it on the device that it was made for", err=True)
 
 
-def _text(bundle: Bundle, verdicts: list[Verdict]) -> str:
+def _text(proof: Proof, verdicts: list[Verdict]) -> str:
+    bundle = proof.bundle
     head = {
         "name": bundle.manifest.name,
         "size": file_size(bundle.size),
         "digest": bundle.digest,
         "members": f"{len(bundle.members)}, every hash is right",
-        "signature": "not signed" if "SIGNATURE" not in bundle.members else "present, not checked",
+        "signature": signature(proof.facts()),
     }
     rows = [(v.variant, v.precision, v.status, v.why) for v in verdicts]
     return facts(head) + "\n\n" + table(("variant", "precision", "result", "why"), rows)

@@ -224,4 +224,6 @@ def _check_members(manifest: Manifest, members: Mapping[str, memoryview], where:
         if len(faults) > 20:
             break
     if faults:
-        raise BundleCorrupt(f"{where}: " + "; ".join(faults[:20]))
+        raise BundleCorrupt(
+            f"{where}: " + "; ".join(faults[:20]), details={"extra_members": sorted(extra)}
+        )

@@ -10,17 +10,16 @@ import fcntl
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgebm.errors import EngineStale, UsageError
+from edgebm.runtime.locks import locked
 
 SUFFIX = ".edgebm.compiled"
 _LOCK, _TEMPORARY = "lock-", ".edgebm-tmp-"
-_POLL_S = 0.02
 # What a cache leaves free: a robot with a full disk is worse off than one that starts slowly.
 _SPARE_BYTES = 64 << 20
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -146,7 +145,7 @@ class Folder:
         flags = os.O_RDWR | os.O_CREAT | _OPEN
         file = os.open(f"{_LOCK}{name}", flags, 0o600, dir_fd=self._handle)
         try:
-            yield _locked(file, wait_s)
+            yield locked(file, wait_s)
         finally:
             os.close(file)
 
@@ -186,16 +185,3 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         raise UsageError(
             f"others can write into the cache folder {path}", hint=f"chmod 700 '{path}'"
         )
-
-
-def _locked(file: int, wait_s: float) -> bool:
-    end = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # noqa: PERF203 - it waits
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_POLL_S)
-        else:
-            return True

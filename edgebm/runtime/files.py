@@ -34,19 +34,46 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None
     Raises:
         UsageError: it cannot be written; the system's reason is in the message.
     """
+
+    def replace(temporary: Path) -> None:
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+
+    _appear(path, write, replace)
+
+
+def create_atomically(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Make a file with `data` where there is none; `private` for its owner's eyes only.
+
+    Raises:
+        UsageError: there is one, or it cannot be written.
+    """
+
+    def link(temporary: Path) -> None:
+        temporary.chmod(0o600 if private else 0o666 & ~_umask())
+        # Unlike a rename it fails where there is a file.
+        path.hardlink_to(temporary)
+        temporary.unlink()
+
+    _appear(path, lambda file: file.write(data), link)
+
+
+def _appear(
+    path: Path, write: Callable[[IO[bytes]], object], name: Callable[[Path], None]
+) -> None:
+    """Write a temporary file beside `path`, which `name` then gives its name."""
     try:
         # The name may be as long as the file system allows; the temporary one must not be longer.
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
     except OSError as cause:
         raise _refused(path, cause) from cause
-    temporary = Path(name)
+    temporary = Path(temporary_name)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        name(temporary)
     except BaseException as cause:
         temporary.unlink(missing_ok=True)
         if isinstance(cause, OSError):

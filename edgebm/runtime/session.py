@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from edgebm.errors import (
     BackendError,
     BundleIncompatible,
-    BundleUntrusted,
     EdgebmError,
     SelfTestFailed,
     UsageError,
 )
-from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
 from edgebm.runtime.cache_slot import open_slot
-from edgebm.runtime.container import SIGNATURE
 from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
 from edgebm.runtime.start import Start, try_variant
+from edgebm.runtime.trust import Trusted, read_trusted, wanted_trust
 from edgebm.runtime.values import Mode, ValueRules
 from edgebm.spec import Variant
 
@@ -35,7 +34,7 @@ def load(  # noqa: PLR0913 - one call opens a session
     path: str | os.PathLike[str],
     target: str | Sequence[str] = "auto",
     threads: int | None = None,
-    trust: Sequence[str] | None = None,
+    trust: Trusted | None = None,
     *,
     nonfinite: Mode = "error",
     envelope: Mode = "mark",
@@ -51,7 +50,8 @@ def load(  # noqa: PLR0913 - one call opens a session
             `Session.report` says so.
         threads: threads for one call; None takes what was measured as best. Never more than this
             process may use.
-        trust: public keys that must have signed the bundle.
+        trust: files of public keys, one of which must have signed the bundle, or a `Trust`, which
+            can refuse older releases, too. None checks no signature, and `Session.report` says so.
         nonfinite: what NaN and infinite inputs do: "error" refuses the call, "mark" answers and
             says so in `Answer.doubts`, "allow" does not look.
         envelope: the same for values far outside of what calibration saw: further than half the
@@ -66,7 +66,7 @@ def load(  # noqa: PLR0913 - one call opens a session
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a
-            trusted key, or fails its self-test.
+            trusted key, is older than one accepted before, or fails its self-test.
         BackendError: the runtime is missing or refuses the artifact.
         UsageError: an argument is wrong.
     """
@@ -77,16 +77,32 @@ def load(  # noqa: PLR0913 - one call opens a session
         raise UsageError(f"trial_s must be a number of seconds above 0, not {trial_s!r}")
     rules = ValueRules(nonfinite, envelope)
     place = wanted_cache(cache)
-    bundle = read_bundle(path)
-    _check_trust(bundle, trust)
+    proof = read_trusted(path, wanted_trust(trust))
+
+    def opened(name: str, failures: Sequence[tuple[str, EdgebmError]]) -> Session:
+        variant = choose_variant(proof.bundle.manifest, name)
+        request = _request(target, failures) | proof.facts()
+        if trial_s is not None:
+            request["trial_peak_mib"] = try_variant(proof.bundle, variant, trial_s)
+        return open_variant(proof.bundle, variant, threads, request, rules, place)
+
+    session = _first(names, opened)
+    try:
+        proof.accept()
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _first(
+    names: Sequence[str], opened: Callable[[str, Sequence[tuple[str, EdgebmError]]], Session]
+) -> Session:
+    """The first session that opens; `opened` is told of those that did not."""
     failures: list[tuple[str, EdgebmError]] = []
     for name in names:
         try:
-            variant = choose_variant(bundle.manifest, name)
-            request = _request(target, failures)
-            if trial_s is not None:
-                request["trial_peak_mib"] = try_variant(bundle, variant, trial_s)
-            return open_variant(bundle, variant, threads, request, rules, place)
+            return opened(name, failures)
         except _FALLBACK as error:  # noqa: PERF203 - a handful of names
             failures.append((name, error))
     if len(failures) == 1:
@@ -150,14 +166,3 @@ def _request(
         "why": "; ".join(f"{name}: {error}" for name, error in failures),
         "trial_peak_mib": None,
     }
-
-
-def _check_trust(bundle: Bundle, trust: Sequence[str] | None) -> None:
-    if trust is None:
-        return
-    signed = SIGNATURE in bundle.members
-    raise BundleUntrusted(
-        f"{bundle.path}: {'this edgebm cannot check its signature' if signed else 'is not signed'}"
-        ", and keys to trust were given",
-        hint="load without trust= to accept it as it is",
-    )

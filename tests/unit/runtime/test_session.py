@@ -15,7 +15,6 @@ from edgebm.errors import (
     BackendFailed,
     BackendUnavailable,
     BundleIncompatible,
-    BundleUntrusted,
     InputNonFinite,
     InputRange,
     SelfTestFailed,
@@ -110,12 +109,6 @@ def test_auto_does_not_fall_back_from_a_missing_runtime(
         load(IMAGE)
     with load(IMAGE, target=["auto", "onnxruntime"]) as loaded:
         assert loaded.report()["degraded"] is True
-
-
-@pytest.mark.row(13, partly=True)
-def test_trust_is_never_taken_on_faith() -> None:
-    with pytest.raises(BundleUntrusted, match="is not signed"):
-        load(IMAGE, trust=["fleet.pub"])
 
 
 @pytest.mark.row(64)
