@@ -25,7 +25,7 @@ _HINTS = {
     "wrong_signature": "do not use it: it was changed after it was signed, or never signed so",
     "expired": "is the clock of this device right? Then sign the bundle again",
     "other_manifest": "do not use it: the signature was taken from another bundle",
-    "other_name": "do not use it: the signature was made for a bundle of another name",
+    "other_name": "do not use it: it was put in the place of another bundle",
     "extra_member": "do not use it: somebody has put more into it than was signed",
 }
 
@@ -36,7 +36,8 @@ class Trust:
 
     `keys` are files of public keys; a valid signature by one of them is enough. `releases` is a
     file in which this device keeps the highest release that it has accepted of each bundle; a
-    lower one is refused. `allow_downgrade` accepts a lower release, too, and notes that.
+    lower one is refused. `allow_downgrade` accepts a lower release, too, and notes that. `name`
+    is what the bundle must be called, where a key signs several.
 
     Raises:
         UsageError: there are no keys, or these are no paths.
@@ -45,6 +46,7 @@ class Trust:
     keys: PathLike | Sequence[PathLike]
     releases: PathLike | None = None
     allow_downgrade: bool = False
+    name: str | None = None
 
     def __post_init__(self) -> None:
         keys = [self.keys] if isinstance(self.keys, str | os.PathLike) else self.keys
@@ -146,6 +148,10 @@ def read_trusted(path: PathLike, trust: Trust | None) -> Proof:
             raise
         raise _untrusted("extra_member", str(cause)) from cause
     statements = tuple(valid_statements(bundle, keys))
+    if trust.name not in {None, bundle.manifest.name}:
+        raise _untrusted(
+            "other_name", f"{path} is {bundle.manifest.name!r}, and {trust.name!r} is wanted"
+        )
     proof = Proof(bundle, statements, trust)
     if trust.releases is not None and not trust.allow_downgrade:
         check_release(Path(trust.releases), bundle.manifest.name, proof.release)

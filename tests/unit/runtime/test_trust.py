@@ -104,6 +104,17 @@ def test_a_signature_for_anything_else_is_refused(signed: Path, tmp_path: Path) 
 
 
 @pytest.mark.row(13)
+def test_another_bundle_of_the_same_signer_is_refused_where_a_name_is_wanted(
+    signed: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "fleet.pub"
+    assert read_trusted(signed, Trust(key, name="image"))
+    with pytest.raises(BundleUntrusted, match="is 'image', and 'lane' is wanted") as caught:
+        read_trusted(signed, Trust(key, name="lane"))
+    assert caught.value.details["cause"] == "other_name"
+
+
+@pytest.mark.row(13)
 def test_a_signature_of_other_bytes_is_none_of_a_bundle(signed: Path, tmp_path: Path) -> None:
     raw = signature_of(signed)
     wrong = raw.replace(b'\\"release\\":3', b'\\"release\\":4')
