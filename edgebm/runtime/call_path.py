@@ -101,13 +101,17 @@ class CallPath:
             deadline.check()
         return self._infer(lane, arrays, out, deadline)
 
-    def end(self) -> Engine | None:
-        """Refuse calls from now on. Returns the engine, for the first who asks, to be closed."""
+    def end(self) -> None:
+        """Refuse calls from now on; those that are running finish, or are stopped in time."""
         self.has_ended = True
-        engine, self._engine = self._engine, None
         self.lanes.ready = {}
+
+    def close(self) -> None:
+        """Give the engine back, after `end`."""
         self._watchdog.close()
-        return engine
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     def abandon(self, calls: CallLog) -> None:
         """Refuse calls in a forked child. The engine is kept: what is left of it must not end."""

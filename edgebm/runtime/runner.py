@@ -247,13 +247,12 @@ class Session:
 
     def close(self) -> None:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
-        engine = self._path.end()
+        self._path.end()
         with self._lock:
             streams = list(self._streams)
         for stream in streams:
             stream.end()
-        if engine is not None:
-            engine.close()
+        self._path.close()
 
     def disown(self) -> None:
         """What happens in a forked child, where nothing of a session may be used."""
