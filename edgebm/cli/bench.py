@@ -16,8 +16,8 @@ from edgebm.cli.output import emit_json, json_option, refuse
 from edgebm.cli.text import facts
 from edgebm.runtime.bench import Timing
 from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
+from edgebm.runtime.proof import read_trusted, wanted_trust
 from edgebm.runtime.session import load
-from edgebm.runtime.trust import read_trusted, wanted_trust
 
 EXAMPLE = """\
 \b

@@ -17,7 +17,6 @@ from edgebm.runtime.cache_store import Store, open_store
 from edgebm.runtime.select import AUTO
 from edgebm.runtime.session import load
 from edgebm.runtime.trial import TRIAL_S
-from edgebm.runtime.trust import Trusted
 
 EXAMPLE = """\
 \b
@@ -85,7 +84,7 @@ def build(
     target: str,
     threads: int | None,
     rules: CacheFolder,
-    trust: Trusted | None = None,
+    trust: tuple[Path, ...] | None = None,
 ) -> dict[str, Any]:
     """Load the bundle as a program does; what became of its compiled model.
 

@@ -11,8 +11,8 @@ import click
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.proof import Proof
 from edgebm.runtime.select import missing_features
-from edgebm.runtime.trust import Proof
 from edgebm.spec import Manifest, TensorSpec, Variant
 
 EXAMPLE = """\

@@ -12,11 +12,11 @@ from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError
 from edgebm.runtime.bundle import Bundle
+from edgebm.runtime.proof import Proof, read_trusted, wanted_trust
 from edgebm.runtime.select import AUTO, missing_features, named_variants
 from edgebm.runtime.session import open_variant
 from edgebm.runtime.start import try_variant
 from edgebm.runtime.trial import TRIAL_S
-from edgebm.runtime.trust import Proof, read_trusted, wanted_trust
 from edgebm.spec import Variant
 
 EXAMPLE = """\

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -62,6 +61,8 @@ def _appear(
     path: Path, write: Callable[[IO[bytes]], object], name: Callable[[Path], None]
 ) -> None:
     """Write a temporary file beside `path`, which `name` then gives its name."""
+    import tempfile  # a device that only reads needs none of it
+
     try:
         # The name may be as long as the file system allows; the temporary one must not be longer.
         handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)

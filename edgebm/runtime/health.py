@@ -8,13 +8,15 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgebm.errors import UsageError
 from edgebm.runtime.bench import Timing
-from edgebm.runtime.board import Board, read_board, stopped_between, throttled_between
 from edgebm.runtime.calls import RECENT_S, CallLog, Tally
-from edgebm.runtime.frames import FrameCounts
+
+if TYPE_CHECKING:
+    from edgebm.runtime.board import Board
+    from edgebm.runtime.frames import FrameCounts
 
 State = Literal["OK", "WARN", "ERROR", "STALE"]
 # Of the calls of the last minute: more that are late, or whose inputs are odd, are a warning.
@@ -109,6 +111,8 @@ class Monitor:
         Raises:
             UsageError: `stale_after_s` is no time.
         """
+        from edgebm.runtime.board import read_board
+
         _check_time(stale_after_s)
         tally, board, now_s = self.calls.tally(), read_board(self._root), time.perf_counter()
         pushed, dropped = sum(c.pushed for c in frames), sum(c.dropped for c in frames)
@@ -201,4 +205,6 @@ def _frames(before: _Look, now: _Look) -> list[str]:
 
 
 def _board(before: Board, now: Board) -> list[str]:
+    from edgebm.runtime.board import stopped_between, throttled_between
+
     return [*throttled_between(before, now), *now.hot, *stopped_between(before, now)]

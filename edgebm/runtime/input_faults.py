@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,6 +58,8 @@ def port_error(
         for key in extra:
             if key in notes:
                 continue
+            import difflib  # needed only here, where nothing is in a hurry
+
             near = difflib.get_close_matches(str(key), missing or names, n=1, cutoff=0.4)
             hints += [f"{key!r} may mean {near[0]!r}"] if near else []
     hints += [notes[name] for name in (*missing, *extra) if name in notes]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +32,8 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """A `.npz` file; unlike `numpy.savez`, any text may be the name of an array."""
+    import zipfile  # which takes as long to import as half of the rest here
+
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in arrays.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from numpy import ndarray
 from numpy.typing import NDArray
@@ -17,18 +18,21 @@ from edgebm.runtime.bench import Timing, endless, time_calls
 from edgebm.runtime.call_path import CallPath
 from edgebm.runtime.checks import MISSING, Face
 from edgebm.runtime.engines import Engine
-from edgebm.runtime.frame_rules import Drop, FrameRules, OnResult
-from edgebm.runtime.frames import FrameCounts
 from edgebm.runtime.health import Health, Monitor
 from edgebm.runtime.leaving import watch
-from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.snapshot import identity
 from edgebm.runtime.states import States
-from edgebm.runtime.stream import Stream
 from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
-_Either = TypeVar("_Either", Stream, Pipeline)
+if TYPE_CHECKING:
+    from edgebm.runtime.frame_rules import Drop, OnResult
+    from edgebm.runtime.frames import FrameCounts
+    from edgebm.runtime.pipeline import Pipeline
+    from edgebm.runtime.stream import Stream
+
+_Either = TypeVar("_Either", "Stream", "Pipeline")
+_SETTLE_CALLS, _SETTLE_S = 12, 0.005
 
 
 class Session:
@@ -51,7 +55,8 @@ class Session:
         notes = {s.input: f"session.stream() feeds {s.input!r} back" for s in manifest.states}
         self._face = Face(manifest, notes, rules)
         self._fed = States(manifest, initial or {}, rules) if manifest.states else None
-        self._streams: weakref.WeakSet[Stream | Pipeline] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._pipelines: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         # Of a model with one input; no array has a dtype of None.
         single = len(self.inputs) == 1
         self._name = self._face.names[0] if single else ""
@@ -131,11 +136,15 @@ class Session:
                 "--streaming",
             )
         model = identity(self._report, [state.spec for state in self._fed.states])
-        return self._watch(Stream(self._fed, engine, model, self._refuse, self._path.calls))
+        # Streams and frame loops are imported where they are used: most programs use one at most.
+        from edgebm.runtime.stream import Stream
 
-    def _watch(self, opened: _Either) -> _Either:
+        stream = Stream(self._fed, engine, model, self._refuse, self._path.calls)
+        return self._watch(stream, self._streams)
+
+    def _watch(self, opened: _Either, among: weakref.WeakSet[_Either]) -> _Either:
         with self._lock:
-            self._streams.add(opened)
+            among.add(opened)
         if self._path.has_ended:
             opened.end()
             self._refuse()
@@ -168,8 +177,12 @@ class Session:
         """
         if self._path.has_ended:
             self._refuse()
+        from edgebm.runtime.frame_rules import FrameRules
+        from edgebm.runtime.pipeline import Pipeline
+
         rules = FrameRules(depth, drop, deadline_ms, on_result)
-        return self._watch(Pipeline(self._face, self.run, self._refuse, rules))
+        pipeline = Pipeline(self._face, self.run, self._refuse, rules)
+        return self._watch(pipeline, self._pipelines)
 
     def _refuse(self) -> NoReturn:
         # Streams and pipelines have this method, and with it the session, which they need.
@@ -190,6 +203,20 @@ class Session:
                 self._path.answer(example, None, {})
         self._lanes.keep()
 
+    def settle(self) -> None:
+        """Make the first call as fast as later ones, after all else that a start has done.
+
+        Caches forget a small model within a millisecond, and Python makes its code fast where it
+        has run a few times. `health` forgets these calls and those before.
+        """
+        if (example := self._example) is not None:
+            end_s = perf_counter() + _SETTLE_S
+            for _ in range(_SETTLE_CALLS):
+                self.run(example)
+                if perf_counter() > end_s:
+                    break
+        self._monitor.begin()
+
     def report(self) -> dict[str, Any]:
         """What really runs here: variant, runtime, device, precision, threads, self-test error.
 
@@ -199,10 +226,6 @@ class Session:
             key: (value.copy() if isinstance(value, (dict, list)) else value)
             for key, value in self._report.items()
         }
-
-    def count_anew(self) -> None:
-        """Let `health` forget the calls so far, such as those made while loading."""
-        self._monitor.begin()
 
     def health(self, stale_after_s: float | None = None) -> Health:
         """How this session is: OK, WARN, ERROR or STALE, why, and what it has done.
@@ -222,8 +245,8 @@ class Session:
             fault = "the session was loaded in the parent process"
         else:
             with self._lock:
-                opened = list(self._streams)
-            frames += [each.counts for each in opened if isinstance(each, Pipeline)]
+                pipelines = list(self._pipelines)
+            frames += [each.counts for each in pipelines]
         return self._monitor.look(self._report, frames, fault, stale_after_s)
 
     def benchmark(self, seconds: float = 5.0) -> Timing:
@@ -249,9 +272,9 @@ class Session:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
         self._path.end()
         with self._lock:
-            streams = list(self._streams)
-        for stream in streams:
-            stream.end()
+            opened: list[Stream | Pipeline] = [*self._streams, *self._pipelines]
+        for each in opened:
+            each.end()
         self._path.close()
 
     def disown(self) -> None:
@@ -259,8 +282,9 @@ class Session:
         # The locks of the old ones may be held by threads that are not here.
         self._monitor = Monitor()
         self._path.abandon(self._monitor.calls)
-        for stream in list(self._streams):
-            stream.end()
+        opened: list[Stream | Pipeline] = [*self._streams, *self._pipelines]
+        for each in opened:
+            each.end()
 
     def __enter__(self) -> Session:
         return self

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import SelfTestFailed
 from edgebm.runtime.bundle import Bundle
-from edgebm.runtime.stream import Stream
 from edgebm.spec import Variant
+
+if TYPE_CHECKING:
+    from edgebm.runtime.stream import Stream
 
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]
 # For an output whose tolerance the writer did not state.

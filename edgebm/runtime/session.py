@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebm.errors import (
     BackendError,
@@ -18,12 +17,15 @@ from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
 from edgebm.runtime.cache_slot import open_slot
 from edgebm.runtime.cpu import usable_threads
+from edgebm.runtime.proof import PathLike, read_trusted, wanted_trust
 from edgebm.runtime.runner import Session
 from edgebm.runtime.select import choose_variant, wanted_targets
 from edgebm.runtime.start import Start, try_variant
-from edgebm.runtime.trust import Trusted, read_trusted, wanted_trust
 from edgebm.runtime.values import Mode, ValueRules
 from edgebm.spec import Variant
+
+if TYPE_CHECKING:
+    from edgebm.runtime.trust import Trust
 
 __all__ = ["Session", "load", "open_variant"]
 # Another variant may do where these were raised; anything else is about the bundle or the call.
@@ -31,10 +33,10 @@ _FALLBACK = (BackendError, BundleIncompatible, SelfTestFailed)
 
 
 def load(  # noqa: PLR0913 - one call opens a session
-    path: str | os.PathLike[str],
+    path: PathLike,
     target: str | Sequence[str] = "auto",
     threads: int | None = None,
-    trust: Trusted | None = None,
+    trust: Trust | PathLike | Sequence[PathLike] | None = None,
     *,
     nonfinite: Mode = "error",
     envelope: Mode = "mark",
@@ -154,6 +156,11 @@ def open_variant(
     report["warnings"] += slot.warnings
     report["cache"] = {**slot.report, "open_ms": round(opened.open_ms, 1)}
     report |= request
+    try:
+        opened.session.settle()
+    except BaseException:
+        opened.session.close()
+        raise
     return opened.session
 
 

@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from edgebm.errors import BundleFormat
 from edgebm.runtime.strict_json import parse_json
@@ -154,14 +153,9 @@ def _fits(value: object, fields: Mapping[str, type]) -> bool:
     )
 
 
-def claimed(raw: bytes | memoryview | None, where: str) -> dict[str, Any]:
-    """What a bundle says of its own signatures, while nobody has checked it."""
-    facts: dict[str, Any] = {"signature": "not signed", "signed_by": [], "claimed_by": []}
-    facts |= {"release": None, "expires": None}
-    if raw is None:
-        return facts
+def claimed(raw: bytes) -> list[str] | None:
+    """The keys that a member SIGNATURE names, proved by nothing; None if it is malformed."""
     try:
-        found = read_signatures(bytes(raw), where)
+        return [each.key for each in read_signatures(raw, "it")]
     except BundleFormat:
-        return {**facts, "signature": "malformed"}
-    return {**facts, "signature": "not checked", "claimed_by": [each.key for each in found]}
+        return None

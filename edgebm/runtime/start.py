@@ -82,7 +82,6 @@ class Start:
             report["self_test"] |= errors
             report["stream_test"] |= stream_test(bundle, variant, session.run, session.stream)
             report["self_test_tolerance"] |= {name: tolerance(variant, name) for name in errors}
-            session.count_anew()
         except BaseException:
             engine.close()
             raise

@@ -1,4 +1,4 @@
-"""Whom a device believes: signatures and releases, checked before a vendor runtime is touched."""
+"""Whom a device believes: keys, signatures and releases. Imported on demand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgebm.errors import BundleCorrupt, BundleFormat, BundleUntrusted, UsageError
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.container import MANIFEST, SIGNATURE
 from edgebm.runtime.keys import PublicKey, read_public_key
-from edgebm.runtime.releases import accept_release, check_release
-from edgebm.runtime.signature import Signed, Statement, claimed, read_signatures, read_statement
+from edgebm.runtime.proof import PathLike, Proof
+from edgebm.runtime.releases import check_release
+from edgebm.runtime.signature import Signed, Statement, read_signatures, read_statement
 
-PathLike = str | os.PathLike[str]
 _HINTS = {
     "unsigned": "sign it where it was made: edgebm sign BUNDLE --key NAME.key",
     "malformed": "copy the bundle again, or sign the original again",
@@ -74,72 +73,12 @@ class Trust:
         return {key.id: key for key in found}
 
 
-Trusted = Trust | PathLike | Sequence[PathLike]
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What is known of where a bundle comes from; `statements` are the valid ones, by our keys."""
-
-    bundle: Bundle
-    statements: tuple[Statement, ...] = ()
-    trust: Trust | None = None
-
-    @property
-    def release(self) -> int:
-        """The highest that a trusted key gave it."""
-        return max(each.release for each in self.statements)
-
-    def facts(self) -> dict[str, Any]:
-        """`signature` ("valid", "not checked", "not signed", "malformed"), `signed_by`, `release`.
-
-        `claimed_by` are the keys that the file names, and no proof of anything.
-        """
-        facts = claimed(self.bundle.members.get(SIGNATURE), SIGNATURE)
-        if self.trust is None:
-            return facts
-        # Each signature counts by itself, and so it does until the last of them ends.
-        ends = [each.expires for each in self.statements]
-        return facts | {
-            "signature": "valid",
-            "signed_by": [each.key for each in self.statements],
-            "release": self.release,
-            "expires": max(ends) if all(ends) else None,
-        }
-
-    def accept(self) -> None:
-        """Note the release as accepted: after the self-test, never before.
-
-        Raises:
-            BundleRollback: another process has accepted a higher one meanwhile.
-            UsageError: it cannot be noted.
-        """
-        if self.trust is not None and self.trust.releases is not None:
-            path, name = Path(self.trust.releases), self.bundle.manifest.name
-            accept_release(path, name, self.release, allow_downgrade=self.trust.allow_downgrade)
-
-
-def wanted_trust(trust: Trusted | None) -> Trust | None:
-    """What the argument `trust` of `edgebm.load` means.
+def prove(path: PathLike, trust: Trust) -> Proof:
+    """Read and verify a bundle and its signatures.
 
     Raises:
-        UsageError: it names no key, or is no path.
+        BundleError, ResourceError, UsageError, BackendUnavailable: as `proof.read_trusted`.
     """
-    return trust if trust is None or isinstance(trust, Trust) else Trust(trust)
-
-
-def read_trusted(path: PathLike, trust: Trust | None) -> Proof:
-    """Read and verify a bundle, and its signatures if `trust` is given.
-
-    Raises:
-        BundleUntrusted: it is not as a trusted key signed it; `details["cause"]` is one word.
-        BundleRollback: it is older than one accepted before.
-        BundleError, ResourceError: as `read_bundle`.
-        UsageError: no such file, or what `trust` names cannot be used.
-        BackendUnavailable: the package `cryptography` is missing.
-    """
-    if trust is None:
-        return Proof(read_bundle(path))
     keys = trust.read_keys()
     try:
         bundle = read_bundle(path)

@@ -16,8 +16,9 @@ from edgebm.errors import BundleRollback, BundleUntrusted, SelfTestFailed, Usage
 from edgebm.runtime import releases
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST, SIGNATURE
+from edgebm.runtime.proof import read_trusted
 from edgebm.runtime.releases import accept_release, check_release
-from edgebm.runtime.trust import Trust, read_trusted
+from edgebm.runtime.trust import Trust
 from edgebm.verbs.sign import sign
 
 _ACCEPT = """

@@ -24,8 +24,9 @@ from edgebm.runtime import start, trust
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import SIGNATURE
 from edgebm.runtime.keys import read_private_key, read_public_key
+from edgebm.runtime.proof import read_trusted, wanted_trust
 from edgebm.runtime.signature import Signed, read_signatures, signature_bytes
-from edgebm.runtime.trust import Trust, read_trusted, valid_statements
+from edgebm.runtime.trust import Trust, valid_statements
 from edgebm.verbs.sign import sign
 
 FLEET = "34750f98bd59fcfc"
@@ -49,7 +50,7 @@ def cause_of(path: Path, *keys: Path) -> str:
 def test_a_signed_bundle_loads_and_the_report_says_who_answers_for_it(signed: Path) -> None:
     fleet = signed.with_name("fleet.pub")
     for keys in (fleet, str(fleet), [fleet], Trust([fleet]), Trust(str(fleet))):
-        assert read_trusted(signed, trust.wanted_trust(keys)).facts()["signature"] == "valid"
+        assert read_trusted(signed, wanted_trust(keys)).facts()["signature"] == "valid"
     with edgebm.load(signed, target="onnxruntime", trust=[fleet]) as session:
         report = session.report()
     assert report["signature"] == "valid"
