@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgebm.verbs.compress import Result, compress
     from edgebm.verbs.distill import distill
     from edgebm.verbs.evaluate import evaluate
+    from edgebm.verbs.lint import Lint, lint
     from edgebm.verbs.plan import plan
     from edgebm.verbs.prune import prune
     from edgebm.verbs.quantize import quantize
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "EdgebmError",
+    "Lint",
     "Result",
     "Session",
     "Trust",
@@ -41,6 +43,7 @@ __all__ = [
     "distill",
     "evaluate",
     "keygen",
+    "lint",
     "load",
     "plan",
     "prune",
@@ -49,11 +52,12 @@ __all__ = [
     "sign",
 ]
 _VERBS = (
-    "analyze", "as_module", "compress", "distill", "evaluate", "plan", "prune", "quantize",
+    "analyze", "as_module", "compress", "distill", "evaluate", "lint", "plan", "prune", "quantize",
 )  # fmt: skip
 _MODULES = {verb: f"edgebm.verbs.{verb}" for verb in _VERBS}
 _MODULES |= dict.fromkeys(("keygen", "sign"), "edgebm.verbs.sign")
 _MODULES["Result"] = "edgebm.verbs.compress"
+_MODULES["Lint"] = "edgebm.verbs.lint"
 _MODULES["compare"] = "edgebm.report.comparison"
 _MODULES |= dict.fromkeys(("Session", "load"), "edgebm.runtime.session")
 _MODULES["Trust"] = "edgebm.runtime.trust"

@@ -1,8 +1,9 @@
-"""`edgebm inspect`: what is in a bundle, without running it."""
+"""`edgebm inspect`: what is in a bundle, without running it; or what is wrong with a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, signature, table
+from edgebm.errors import UsageError
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.proof import Proof
 from edgebm.runtime.select import missing_features
@@ -21,15 +23,33 @@ Examples:
   edgebm inspect model.edgebm
   edgebm inspect model.edgebm --members
   edgebm inspect model.edgebm --json
+  edgebm inspect model.onnx --lint tensorrt:10.3
 """
 
 
 @click.command(epilog=EXAMPLE)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--members", is_flag=True, help="List every file in the bundle, too.")
+@click.option(
+    "--lint",
+    metavar="RUNTIME[:VERSION]",
+    help="Read BUNDLE as an ONNX file, and hold it against the rules of 'tensorrt' (10.3, the "
+    "strictest) or 'tensorrt:VERSION'. Exits with 3 where it would be refused.",
+)
 @json_option
-def command(bundle: Path, members: bool, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, bundle: Path, members: bool, lint: str | None, as_json: bool
+) -> None:
     """Show inputs, outputs, variants and origin of BUNDLE. No runtime is needed."""
+    if lint is not None:
+        if members:
+            raise UsageError(
+                "--members lists the files of a bundle, and --lint reads an ONNX file",
+                hint="give one of them",
+            )
+        # By name, as commands are: graphs are read by the host half, bundles are not.
+        ctx.exit(import_module("edgebm.cli.lint").show(bundle, lint, as_json=as_json))
     opened = read_bundle(bundle)
     if as_json:
         facts_only: dict[str, Any] = {

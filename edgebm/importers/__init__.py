@@ -21,7 +21,7 @@ from edgebm.importers.source import call_function, is_function_source
 from edgebm.ir.canonical import canonicalize
 from edgebm.ir.model import Model
 
-__all__ = ["import_model"]
+__all__ = ["import_model", "read_model"]
 
 
 def import_model(
@@ -41,6 +41,15 @@ def import_model(
         UnsupportedModel: it can be read but not compressed; every reason is listed.
     """
     return canonicalize(_load(source, example_inputs, dynamic_shapes))
+
+
+def read_model(source: object) -> Model:
+    """Read a model as it is, sources as for `import_model`; it need not be canonical.
+
+    Raises:
+        ModelError: it cannot be read; the message says what the file looks like.
+    """
+    return _load(source, None, None)
 
 
 def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Model:
