@@ -26,26 +26,47 @@ from edgebm.runtime.engines import import_vendor, open_engine
 from edgebm.runtime.session import load
 from edgebm.spec import EngineConfig, Manifest, TensorSpec, Variant
 
-# Width of the input and of the hidden layer: calls of ten microseconds, and of above 1 ms.
-SHAPES = ((64, 16), (250, 16), (1000, 16), (25_000, 320), (250_000, 32))
-CLASSES = 10
+# Calls of ten microseconds by the width of the input, and of above a millisecond by its planes.
+WIDTHS = (64, 250, 1000)
+IMAGES = ((1, 160, 160), (3, 288, 288))
+HIDDEN, CLASSES = 16, 10
 CONFIG = EngineConfig(threads=1)
 PAUSE_S = 0.03
 Calls = dict[str, Callable[[], Any]]
 
 
-def mlp(width: int, hidden: int) -> bytes:
+def mlp(width: int) -> bytes:
     """An ONNX file: float32[1, width] -> MatMul, Relu, MatMul -> float32[1, CLASSES]."""
-    rng = np.random.default_rng(width)
-    text = f"""
+    return with_weights(f"""
         <ir_version: 10, opset_import: ["": 20]>
-        mlp (float[1,{width}] x, float[{width},{hidden}] w1, float[{hidden},{CLASSES}] w2)
+        mlp (float[1,{width}] x, float[{width},{HIDDEN}] w1, float[{HIDDEN},{CLASSES}] w2)
             => (float[1,{CLASSES}] y)
         {{ h = MatMul(x, w1)
            r = Relu(h)
-           y = MatMul(r, w2) }}"""
-    model = ir.from_onnx_text(text)
-    for value in (model.graph.inputs.pop(1), model.graph.inputs.pop(1)):
+           y = MatMul(r, w2) }}""")
+
+
+def cnn(channels: int, height: int, width: int) -> bytes:
+    """An ONNX file: an image -> Conv, Relu, Conv, Relu, mean, MatMul -> float32[1, CLASSES]."""
+    step = 1 if channels == 1 else 2
+    return with_weights(f"""
+        <ir_version: 10, opset_import: ["": 20]>
+        cnn (float[1,{channels},{height},{width}] x, float[16,{channels},3,3] w1,
+             float[32,16,3,3] w2, float[32,{CLASSES}] w3) => (float[1,{CLASSES}] y)
+        {{ a = Conv <strides = [{step}, {step}]> (x, w1)
+           b = Relu(a)
+           c = Conv <strides = [2, 2]> (b, w2)
+           d = Relu(c)
+           e = GlobalAveragePool(d)
+           f = Flatten(e)
+           y = MatMul(f, w3) }}""")
+
+
+def with_weights(text: str) -> bytes:
+    """The ONNX file of a graph in text whose inputs but the first become weights."""
+    model, rng = ir.from_onnx_text(text), np.random.default_rng(0)
+    for value in tuple(model.graph.inputs)[1:]:
+        model.graph.inputs.remove(value)
         shape = value.shape.numpy() if value.shape else ()
         weight = rng.normal(size=shape).astype(np.float32)
         value.const_value = ir.tensor(weight, name=value.name)
@@ -53,10 +74,8 @@ def mlp(width: int, hidden: int) -> bytes:
     return bytes(ir.serde.serialize_model(model).SerializeToString())
 
 
-def make_bundle(folder: Path, width: int, hidden: int) -> tuple[Path, bytes, np.ndarray[Any, Any]]:
-    """One bundle with the same ONNX file for both runtimes, and one input."""
-    model = mlp(width, hidden)
-    x = np.random.default_rng(0).normal(size=(1, width)).astype(np.float32)
+def make_bundle(folder: Path, model: bytes, x: np.ndarray[Any, Any]) -> Path:
+    """One bundle with the same ONNX file for both runtimes, and `x` as its golden sample."""
     inputs = (TensorSpec("x", "float32", x.shape),)
     outputs = (TensorSpec("y", "float32", (1, CLASSES)),)
     request = open_engine("onnxruntime", {"model.onnx": model}, CONFIG, inputs, outputs).request(
@@ -70,9 +89,8 @@ def make_bundle(folder: Path, width: int, hidden: int) -> tuple[Path, bytes, np.
         Variant("host", r, "f32", {"model.onnx": f"variants/host/{r}/model.onnx"}, CONFIG, "")
         for r in ("openvino", "onnxruntime")
     )
-    manifest = Manifest("mlp", "0", inputs, outputs, variants, golden=1)
-    path = write_bundle(folder / f"mlp{width}.edgebm", manifest, members)
-    return path, model, x
+    manifest = Manifest("made", "0", inputs, outputs, variants, golden=1)
+    return write_bundle(folder / "made.edgebm", manifest, members)
 
 
 def openvino_calls(model: bytes, x: np.ndarray[Any, Any]) -> Calls:
@@ -126,16 +144,18 @@ def in_turns(calls: Calls, turns: int, count: int) -> dict[str, list[float]]:
     return taken
 
 
-def measure(runtime: str, shape: tuple[int, int], turns: int, count: int) -> str:
+def measure(runtime: str, shape: tuple[int, ...], turns: int, count: int) -> str:
     """One line of the table: the median turn of each contender, then the quietest turn."""
     vendor_calls = {"openvino": openvino_calls, "onnxruntime": onnxruntime_calls}[runtime]
+    model = cnn(*shape) if len(shape) == 3 else mlp(*shape)
+    x = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        path, model, x = make_bundle(Path(folder), *shape)
+        path = make_bundle(Path(folder), model, x)
         with load(path, target=runtime, threads=1) as session:
             calls = vendor_calls(model, x)
             calls["run"] = partial(session.run, x)
-            taken = in_turns(calls, turns, count if shape[0] <= 1000 else count // 10)
-    cells = [f"{runtime:12} {4 * shape[0]:7} B"]
+            taken = in_turns(calls, turns, count if len(shape) == 1 else count // 10)
+    cells = [f"{runtime:12} {x.nbytes:7} B"]
     for choose in (median, min):
         us = {name: choose(values) for name, values in taken.items()}
         over = us["run"] - us["pre-bound"]
@@ -158,7 +178,7 @@ def main() -> None:
     columns = f"{'pre-bound':>9} {'run':>7} {'over':>6} {'ratio':>6} {'plain':>7}"
     print(f"{'runtime':12} {'input':>9} | {columns} | {columns}  (median turn | quietest turn)")
     for runtime in ("openvino", "onnxruntime"):
-        for shape in SHAPES:
+        for shape in (*((width,) for width in WIDTHS), *IMAGES):
             print(measure(runtime, shape, options.turns, options.calls), flush=True)
 
 
