@@ -137,7 +137,7 @@ def onnxruntime_calls(model: bytes, arrays: dict[str, Array]) -> Calls:
         bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
     return {
         "public": partial(session.run_with_iobinding, binding),
-        "bare": _bare_run(session, binding),
+        "bare": _bare_run(session, binding, ort.RunOptions()),
     }
 
 

@@ -34,7 +34,6 @@ from edgebm.search.candidates import Artifact, Candidate, Face
 from edgebm.search.job import Options
 from edgebm.search.prepare import prepare
 from edgebm.search.runner import Runner
-from edgebm.search.simulate import rank_grids
 from edgebm.search.target import Search
 from edgebm.spec import EngineConfig
 from edgebm.target import host_target
@@ -93,8 +92,8 @@ def sqnr_by_runtime(path: Path, samples: int, seed: int = 0) -> dict[str, list[f
     ]  # fmt: skip
     job = prepare(model, load_recipe("int8"), Options(), data=data)
     search = Search(job, host_target(), lambda step, done, total: None)
-    decided = search.passes()
-    grid = rank_grids(job, search.target, decided, lambda step, done, total: None)[0][0]
+    decided = search.decisions.passes()
+    grid = search.decisions.grids(decided)[0]
     found = {}
     for runtime in search.target.runtimes:
         lowered, _ = lower(decided, cpu_dialects(runtime, grid)[0], job.is_ignored)
