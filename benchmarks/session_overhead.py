@@ -52,7 +52,7 @@ def cnn(channels: int, height: int, width: int) -> bytes:
     return with_weights(f"""
         <ir_version: 10, opset_import: ["": 20]>
         cnn (float[1,{channels},{height},{width}] x, float[16,{channels},3,3] w1,
-             float[32,16,3,3] w2, float[32,{CLASSES}] w3) => (float[1,{CLASSES}] y)
+             float[96,16,3,3] w2, float[96,{CLASSES}] w3) => (float[1,{CLASSES}] y)
         {{ a = Conv <strides = [{step}, {step}]> (x, w1)
            b = Relu(a)
            c = Conv <strides = [2, 2]> (b, w2)
