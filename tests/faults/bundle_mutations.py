@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def _change(chance: random.Random, place: tuple[Any, Any]) -> None:
     if how == 0:
         del tree[key]
     elif how == 1 and isinstance(tree, list):
-        tree.insert(key, value)
+        tree.insert(key, deepcopy(value))
     elif how == 2 and isinstance(tree, dict):
         tree[chance.choice((*tree, "x", ""))] = tree.pop(key)
     elif how == 3:
@@ -211,6 +212,8 @@ def _change(chance: random.Random, place: tuple[Any, Any]) -> None:
     elif how == 4 and type(value) is int:
         tree[key] = chance.choice((value + 1, value - 1, value * 2, value << 40))
     elif how == 5:
-        tree[key] = chance.choice(list(tree.values() if isinstance(tree, dict) else tree))
+        others = list(tree.values() if isinstance(tree, dict) else tree)
+        tree[key] = deepcopy(chance.choice(others))
     else:
-        tree[key] = chance.choice(_VALUES)
+        # A copy: what is put in may be changed next, and would be another value from then on.
+        tree[key] = deepcopy(chance.choice(_VALUES))
