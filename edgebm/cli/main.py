@@ -49,7 +49,7 @@ DEVICE: Table = {
     "bench": ("edgebm.cli.bench:command", "Measure the latency of a bundle on this device."),
     "build": ("edgebm.cli.build:command", "Compile a bundle now, so that it starts faster later."),
     "verify": ("edgebm.cli.verify:command", "Check a bundle and its golden samples here."),
-    "inspect": ("edgebm.cli.inspect:command", "Show what is in a bundle."),
+    "inspect": ("edgebm.cli.inspect:command", "Show what is in a bundle; lint an ONNX file."),
     "doctor": ("edgebm.cli.doctor:command", "Show what this device has and what is missing."),
 }
 COMMANDS: Table = {**HOST, **DEVICE}

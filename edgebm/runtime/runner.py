@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgebm.runtime.stream import Stream
 
 _Either = TypeVar("_Either", "Stream", "Pipeline")
-_SETTLE_CALLS, _SETTLE_S = 12, 0.005
+_SETTLE_CALLS, _SETTLE_S = 12, 0.005  # calls, and the time for all of them, at most
 
 
 class Session:
@@ -63,6 +63,7 @@ class Session:
         self._dtype = self._face.dtypes[0] if single else None
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
+        self._example_s = _SETTLE_S
         self._report = report
         self._monitor = Monitor()
         self._path = CallPath(self._face, manifest.outputs, engine, self._monitor.calls)
@@ -200,7 +201,9 @@ class Session:
         if example is not None:
             self._example = example
             for _ in range(2):
+                began_s = perf_counter()
                 self._path.answer(example, None, {})
+                self._example_s = perf_counter() - began_s
         self._lanes.keep()
 
     def settle(self) -> None:
@@ -210,11 +213,8 @@ class Session:
         has run a few times. `health` forgets these calls and those before.
         """
         if (example := self._example) is not None:
-            end_s = perf_counter() + _SETTLE_S
-            for _ in range(_SETTLE_CALLS):
+            for _ in range(min(_SETTLE_CALLS, int(_SETTLE_S / max(self._example_s, 1e-6)))):
                 self.run(example)
-                if perf_counter() > end_s:
-                    break
         self._monitor.begin()
 
     def report(self) -> dict[str, Any]:
