@@ -1,9 +1,9 @@
 """What no ONNX artifact may hold, told without a parser of ONNX.
 
 A bundle is complete, so an artifact that names a path is refused: OpenVINO would read any file
-there that the process may read, even where the model itself comes from memory. Canonical graphs
+there that the process may read, even where the model itself comes from memory. Lowered graphs
 have no loops and no branches; in an artifact of another program a loop may have no end, and both
-runtimes run it while they load.
+runtimes run it while they load. A Scan ends with its sequence: cells with stored weights are one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _FIXED_BYTES = {_EIGHT: 8, _FOUR: 4}
 # Fields by their numbers in onnx.proto: those of interest, and those that lead to others.
 _OP_TYPE, _EXTERNAL_DATA, _DATA_LOCATION = 4, 13, 14
-_CONTROL_FLOW = {b"Loop", b"Scan", b"If", b"SequenceMap"}
+_CONTROL_FLOW = {b"Loop", b"If"}
 _INSIDE: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
