@@ -7,8 +7,8 @@ from functools import partial
 
 import onnx_ir as ir
 
-from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
-from edgebm.ir.check import MAX_NODES, check_source, check_wiring, verify
+from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.ir.check import MAX_NODES, blaming, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.constant_fill import write_constant_fill
 from edgebm.ir.fold import fold_constants
@@ -56,15 +56,8 @@ def canonicalize(model: Model) -> Model:
         ModelError: the model is not valid ONNX.
     """
     check_wiring(model)
-    try:
+    with blaming(model):
         return _canonical(model.clone())
-    except EdgebmError:
-        raise
-    except Exception as cause:
-        raise ModelError(
-            f"{model.source or 'the model'} is not valid ONNX: {type(cause).__name__}: {cause}",
-            hint="check it with onnx.checker.check_model(path, full_check=True)",
-        ) from cause
 
 
 def _canonical(work: Model) -> Model:

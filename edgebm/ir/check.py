@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.errors import EdgebmError, ModelError, UnsupportedModel
 from edgebm.ir.constant_faults import constant_faults
 from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
@@ -26,6 +27,24 @@ _WEIGHT_OPS = frozenset(
         "BatchNormalization", "InstanceNormalization", "LayerNormalization",
     }
 )  # fmt: skip
+
+
+@contextmanager
+def blaming(model: Model) -> Iterator[None]:
+    """What code raises that takes valid ONNX for granted is the fault of `model`.
+
+    Raises:
+        ModelError: something that is no `EdgebmError` was raised.
+    """
+    try:
+        yield
+    except EdgebmError:
+        raise
+    except Exception as cause:
+        raise ModelError(
+            f"{model.source or 'the model'} is not valid ONNX: {type(cause).__name__}: {cause}",
+            hint="check it with onnx.checker.check_model(path, full_check=True)",
+        ) from cause
 
 
 def check_wiring(model: Model) -> None:

@@ -19,7 +19,7 @@ from edgebm.backends.tensorrt.reading import Fault, Reading, label, read
 from edgebm.backends.tensorrt.rule import Rule
 from edgebm.backends.tensorrt.rules import RULES
 from edgebm.backends.tensorrt.versions import Version
-from edgebm.errors import EdgebmError, ModelError
+from edgebm.ir.check import blaming
 from edgebm.ir.model import Model
 
 Check = Callable[[Reading], Iterator[Fault]]
@@ -83,17 +83,10 @@ def lint(model: Model, version: Version) -> tuple[Finding, ...]:
         ModelError: the graph is not valid ONNX.
         UnsupportedModel: it has too many nodes.
     """
-    try:
+    with blaming(model):
         reading = read(model, version)
         wanted = [rule for rule in RULES.values() if rule.applies(version)]
         return tuple(f for rule in wanted for f in _findings(rule, CHECKS[rule.code](reading)))
-    except EdgebmError:
-        raise
-    except Exception as cause:
-        raise ModelError(
-            f"{model.source or 'the model'} is not valid ONNX: {type(cause).__name__}: {cause}",
-            hint="check it with onnx.checker.check_model(path, full_check=True)",
-        ) from cause
 
 
 def _findings(rule: Rule, faults: Iterable[Fault]) -> Iterator[Finding]:
