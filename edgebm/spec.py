@@ -55,13 +55,28 @@ class EngineConfig:
     `precision` is what float layers run in: "f32", "bf16" or "f16"; integer layers are in the
     artifact itself. `threads` 0 means the runtime's choice and is never written to a bundle.
     `static_shapes` are shape sets that get a compiled copy of their own beside the free one.
-    `settings` are vendor options by the vendor's own names.
+    `settings` are vendor options by the vendor's own names. `axes` has the smallest, the usual
+    and the largest size of each free axis of an input, for runtimes that compile for a range.
     """
 
     precision: str = "f32"
     threads: int = 1
     static_shapes: tuple[Shapes, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> EngineConfig:
+        """Build from parsed JSON, in which `axes` may be missing."""
+        shapes = tuple(
+            {name: tuple(map(int, shape)) for name, shape in each.items()}
+            for each in raw["static_shapes"]
+        )
+        axes = {
+            name: (int(low), int(usual), int(high))
+            for name, (low, usual, high) in raw.get("axes", {}).items()
+        }
+        return cls(**{**raw, "static_shapes": shapes, "axes": axes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +147,14 @@ class Manifest:
     candidates: tuple[Variant, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without `candidates` if there are none; `from_dict` is its inverse."""
+        """Plain JSON types; `from_dict` is its inverse.
+
+        `candidates`, and `axes` of a variant, are left out where there are none.
+        """
         raw = {"manifest_version": MANIFEST_VERSION, **asdict(self)}
+        for variant in (*raw["variants"], *raw["candidates"]):
+            if not variant["config"]["axes"]:
+                del variant["config"]["axes"]
         if not self.candidates:
             del raw["candidates"]
         return raw
@@ -184,11 +205,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
 
 
 def _variant(raw: dict[str, Any]) -> Variant:
-    config = dict(raw["config"])
-    config["static_shapes"] = tuple(
-        {k: tuple(map(int, s)) for k, s in shapes.items()} for shapes in config["static_shapes"]
-    )
-    raw["config"] = EngineConfig(**config)
+    raw["config"] = EngineConfig.from_dict(raw["config"])
     raw["requires"] = tuple(map(str, raw["requires"]))
     return Variant(**raw)
 

@@ -32,7 +32,7 @@ class EchoRequest:
 class EchoEngine:
     """An engine for tests of the session alone."""
 
-    runtime, version = "echo", "1"
+    runtime, version, device = "echo", "1", ""
 
     def __init__(self, *specs: TensorSpec, request: type[EchoRequest] = EchoRequest) -> None:
         self.specs, self.kind = specs, request

@@ -77,7 +77,7 @@ class _Request:
 
 
 class _Engine:
-    runtime, version = "gated", "1"
+    runtime, version, device = "gated", "1", ""
 
     def __init__(self, gate: Gate, spec: TensorSpec) -> None:
         self._gate, self._spec = gate, spec

@@ -22,7 +22,7 @@ from edgebm.runtime.candidate_file import (
     times_key,
 )
 from edgebm.runtime.cpu import usable_threads
-from edgebm.runtime.engines import RUNTIMES, Engine
+from edgebm.runtime.engines import CPU_RUNTIMES, Engine
 from edgebm.runtime.entries import Entry
 from edgebm.runtime.machine import describe_machine
 from edgebm.runtime.select import choose_variant
@@ -212,7 +212,7 @@ class CandidateRace(Turns):
 def _runtimes() -> dict[str, str]:
     """Versions of the runtimes that are installed."""
     found = {}
-    for name in RUNTIMES:
+    for name in CPU_RUNTIMES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

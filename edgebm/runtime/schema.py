@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any
 
 from edgebm.errors import BundleFormat
@@ -55,20 +56,20 @@ def _list(check: Check) -> Check:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
 
-def _pair(check: Check) -> Check:
-    return lambda value: _list(check)(value) and len(value) == 2
+def _several(check: Check, count: int) -> Check:
+    return lambda value: _list(check)(value) and len(value) == count
 
 
 def _map(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _record(**fields: Check) -> Check:
+def _record(*, optional: Mapping[str, Check] = MappingProxyType({}), **fields: Check) -> Check:
     def matches(value: object) -> bool:
         return (
             isinstance(value, dict)
-            and value.keys() == fields.keys()
-            and all(check(value[key]) for key, check in fields.items())
+            and fields.keys() <= value.keys() <= {*fields, *optional}
+            and all({**fields, **optional}[key](item) for key, item in value.items())
         )
 
     return matches
@@ -80,6 +81,7 @@ _CONFIG = _record(
     threads=_whole,
     static_shapes=_list(_map(_list(_whole))),
     settings=_map(_text),
+    optional={"axes": _map(_several(_whole, 3))},
 )
 _VARIANT = _record(
     target=_text,
@@ -101,9 +103,9 @@ _MANIFEST: Mapping[str, Check] = {
     "outputs": _list(_TENSOR),
     "variants": _list(_VARIANT),
     "states": _list(_record(input=_text, output=_text, initial=_text)),
-    "axes": _map(_pair(_whole)),
+    "axes": _map(_several(_whole, 2)),
     "index_limits": _map(_whole),
-    "ranges": _map(_pair(_number)),
+    "ranges": _map(_several(_number, 2)),
     "golden": _whole,
     "constraints_met": _flag,
     "members": _map(_record(sha256=_text, size=_whole)),
@@ -211,10 +213,21 @@ def _variant_faults(manifest: Manifest) -> Iterable[str]:
         if variant.config.threads < 1:
             yield f"{where}: threads must be 1 or more"
         yield from _static_faults(variant.config.static_shapes, inputs, where)
+        yield from _profile_faults(variant.config.axes, manifest, where)
         if unknown := sorted(variant.tolerance.keys() - outputs):
             yield f"{where}: tolerance for {unknown}, which are no outputs"
         if any(not 0 <= limit < math.inf for limit in variant.tolerance.values()):
             yield f"{where}: a tolerance is negative or not finite"
+
+
+def _profile_faults(
+    axes: Mapping[str, tuple[int, int, int]], manifest: Manifest, where: str
+) -> Iterable[str]:
+    for name, (low, usual, high) in axes.items():
+        if name not in manifest.axes:
+            yield f"{where}: {name!r} is no free axis"
+        elif not manifest.axes[name][0] <= low <= usual <= high <= manifest.axes[name][1]:
+            yield f"{where}: the sizes {low}, {usual}, {high} of {name!r} are senseless"
 
 
 def _static_faults(

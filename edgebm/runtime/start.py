@@ -117,7 +117,7 @@ def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> d
         "target": variant.target,
         "runtime": variant.runtime,
         "runtime_version": engine.version,
-        "device": cpu_name(),
+        "device": engine.device or cpu_name(),
         "precision": variant.precision,
         "layers": layers,
         "layers_when_made": dict(variant.layers),

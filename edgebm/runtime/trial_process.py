@@ -23,15 +23,11 @@ def main(folder: str) -> None:
     root = Path(folder)
     job = json.loads((root / "job.json").read_text())
     files = {short: (root / short).read_bytes() for short in job["files"]}
-    job["config"]["static_shapes"] = [
-        {name: tuple(shape) for name, shape in shapes.items()}
-        for shapes in job["config"]["static_shapes"]
-    ]
     inputs, outputs = (
         tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in job[side])
         for side in ("inputs", "outputs")
     )
-    built = Built(job["runtime"], files, EngineConfig(**job["config"]), inputs, outputs)
+    built = Built(job["runtime"], files, EngineConfig.from_dict(job["config"]), inputs, outputs)
     feeds = {
         spec.name: np.load(root / f"input{k}.npy", allow_pickle=False)
         for k, spec in enumerate(inputs)

@@ -14,12 +14,12 @@ import pytest
 
 import edgebm
 from edgebm.errors import BackendUnavailable, BundleCorrupt, BundleIncompatible
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 
 DATA = Path(__file__).parent / "data"
 NAMES = sorted(path.stem for path in DATA.glob("*.edgebm"))
-INSTALLED = [name for name in RUNTIMES if importlib.util.find_spec(name)]
-MISSING = [name for name in RUNTIMES if name not in INSTALLED]
+INSTALLED = [name for name in CPU_RUNTIMES if importlib.util.find_spec(name)]
+MISSING = [name for name in CPU_RUNTIMES if name not in INSTALLED]
 
 
 def cli(*args: str) -> subprocess.CompletedProcess[str]:

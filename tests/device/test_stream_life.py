@@ -12,11 +12,11 @@ import pytest
 
 import edgebm
 from edgebm.errors import Closed, ForkedUse, InputPort, StateError
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.runtime.runner import Session
 
 DATA = Path(__file__).parent / "data"
-INSTALLED = [name for name in RUNTIMES if importlib.util.find_spec(name)]
+INSTALLED = [name for name in CPU_RUNTIMES if importlib.util.find_spec(name)]
 FRAMES = np.random.default_rng(12).normal(size=(12, 1, 1, 4)).astype(np.float32)
 
 

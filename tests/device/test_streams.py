@@ -23,11 +23,11 @@ from edgebm.errors import (
     InputType,
     StateError,
 )
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.runtime.runner import Session
 
 DATA = Path(__file__).parent / "data"
-INSTALLED = [name for name in RUNTIMES if importlib.util.find_spec(name)]
+INSTALLED = [name for name in CPU_RUNTIMES if importlib.util.find_spec(name)]
 RNG = np.random.default_rng(11)
 FRAMES = RNG.normal(size=(40, 1, 1, 4)).astype(np.float32)
 Array = np.ndarray[Any, Any]

@@ -15,10 +15,10 @@ from typing import Any
 from edgebm.runtime import container
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.container import MANIFEST, pack
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 
 DATA = Path(__file__).parents[1] / "device" / "data"
-INSTALLED = [name for name in RUNTIMES if importlib.util.find_spec(name)]
+INSTALLED = [name for name in CPU_RUNTIMES if importlib.util.find_spec(name)]
 SOURCE = DATA / "image.edgebm"
 Edit = Callable[[dict[str, Any]], None]
 

@@ -22,7 +22,8 @@ from edgebm.spec import EngineConfig, Shapes, TensorSpec
 
 Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
-RUNTIMES = ("openvino", "onnxruntime")
+CPU_RUNTIMES = ("openvino", "onnxruntime")
+RUNTIMES = (*CPU_RUNTIMES, "tensorrt", "onnxruntime-cuda")
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 # All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
 # the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).
@@ -96,10 +97,14 @@ class Request(Protocol):
 
 
 class Engine(Protocol):
-    """A compiled artifact. Tensors have the names, order and dtypes of the model's face."""
+    """A compiled artifact. Tensors have the names, order and dtypes of the model's face.
+
+    `device` is the name of what computes where that is not the processor; else empty.
+    """
 
     runtime: str
     version: str
+    device: str
 
     def request(self, shapes: Shapes, buffers: Buffers = OWN, *, growing: bool = False) -> Request:
         """A new request for inputs of these shapes; a static copy is used where there is one.

@@ -46,6 +46,7 @@ class OnnxRuntimeEngine:
     """`model.onnx` as one session for free shapes and one for each static set."""
 
     runtime = "onnxruntime"
+    device = ""
 
     def __init__(
         self,

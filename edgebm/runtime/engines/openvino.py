@@ -51,6 +51,7 @@ class OpenVinoEngine:
     """
 
     runtime = "openvino"
+    device = ""
 
     def __init__(
         self,

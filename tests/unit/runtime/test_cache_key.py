@@ -47,6 +47,8 @@ def models() -> Iterator[tuple[str, bytes]]:
     yield "precision", key(precision="bf16")
     yield "static shapes", key(static_shapes=({"x": (1, 4)},))
     yield "other static shapes", key(static_shapes=({"x": (1, 5)},))
+    yield "axes", key(axes={"n": (1, 2, 4)})
+    yield "other axes", key(axes={"n": (1, 2, 5)})
     yield "two static shapes", key(static_shapes=({"x": (1, 4)}, {"x": (1, 5)}))
     yield "settings", key(settings={"A": "2"})
     yield "one more setting", key(settings={"A": "1", "B": "1"})

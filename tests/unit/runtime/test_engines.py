@@ -12,7 +12,7 @@ import pytest
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.runtime.bundle import Bundle, read_bundle
 from edgebm.runtime.engines import (
-    RUNTIMES,
+    CPU_RUNTIMES,
     Buffers,
     Engine,
     aligned_empty,
@@ -66,7 +66,7 @@ def qdq() -> bytes:
     )
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_static_and_free_copies_give_the_same_answers(runtime: str) -> None:
     bundle = read_bundle(DATA / "tokens.edgebm")
     shapes = {"ids": (1, 4), "mask": (1, 4)}
@@ -81,7 +81,7 @@ def test_static_and_free_copies_give_the_same_answers(runtime: str) -> None:
         np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_requests_are_bound_once_and_aligned(runtime: str) -> None:
     engine = opened(read_bundle(DATA / "image.edgebm"), runtime)
     first, second = (engine.request({"image": (1, 3, 4, 5)}) for _ in range(2))
@@ -96,7 +96,7 @@ def test_requests_are_bound_once_and_aligned(runtime: str) -> None:
     assert not np.array_equal(first.outputs[0], kept)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_outputs_whose_shape_depends_on_values_follow_each_call(runtime: str) -> None:
     request = opened(read_bundle(DATA / "tokens.edgebm"), runtime).request(
         {"ids": (1, 3), "mask": (1, 3)}
@@ -108,7 +108,7 @@ def test_outputs_whose_shape_depends_on_values_follow_each_call(runtime: str) ->
         np.testing.assert_array_equal(request.outputs[1], np.nonzero([mask]))
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_outputs_come_in_the_order_of_the_face(runtime: str) -> None:
     model = onnx_bytes("(float[1,8] x) => (float[1,8] a, float[1,8] b) { a = Neg(x) b = Abs(x) }")
     face = [TensorSpec(name, "float32", (1, 8)) for name in ("b", "a")]
@@ -120,7 +120,7 @@ def test_outputs_come_in_the_order_of_the_face(runtime: str) -> None:
     assert [float(y[0, 0]) for y in request.outputs] == [3, -3]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_an_artifact_with_another_face_is_refused(runtime: str) -> None:
     model = onnx_bytes("(float[1,8] x) => (float[1,8] y) { y = Neg(x) }")
     other = TensorSpec("z", "float32", (1, 8))
@@ -130,7 +130,7 @@ def test_an_artifact_with_another_face_is_refused(runtime: str) -> None:
         open_engine(runtime, {"model.onnx": model}, EngineConfig(), [X], [other])
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_a_refusal_of_the_vendor_is_wrapped_once(runtime: str) -> None:
     with pytest.raises(BackendFailed, match=f"{runtime} [0-9.]+ failed opening") as caught:
         open_engine(runtime, {"model.onnx": b"\x08\x0anonsense"}, EngineConfig(), [X], [X])
@@ -162,7 +162,7 @@ def test_integer_dtypes_of_the_face_win_over_those_of_openvino() -> None:
 
 
 @pytest.mark.parametrize("queries", ["1", "t"])
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_one_query_over_many_keys_is_answered_right(runtime: str, queries: str) -> None:
     """OpenVINO 2026.4 fuses this attention wrongly from 16 keys on, without a word."""
     text = f"""(float[1,2,{queries},8] q, float[1,2,keys,8] k) => (float[1,2,{queries},8] y) {{
@@ -189,7 +189,7 @@ def test_one_query_over_many_keys_is_answered_right(runtime: str, queries: str) 
         np.testing.assert_allclose(request.outputs[0], expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", CPU_RUNTIMES)
 def test_a_request_uses_the_arrays_it_is_given(runtime: str) -> None:
     model = onnx_bytes("(float[n] x, float[n] h) => (float[n] y) { y = Add(x, h) }")
     x, h, y = (TensorSpec(name, "float32", ("n",)) for name in "xhy")
