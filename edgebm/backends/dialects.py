@@ -5,8 +5,10 @@ A target YAML names facts of a board; rules about ops live here and only here.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
+
+import onnx_ir as ir
 
 from edgebm.ir.traits import MATMULS, MOVES, RECURRENT
 
@@ -30,6 +32,14 @@ class Grid:
 EXACT = Grid(8, 8)
 
 
+def _all_fit(node: ir.Node) -> str:
+    return ""
+
+
+def _no_skips(node: ir.Node) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """Where integers may flow on one engine.
@@ -42,8 +52,11 @@ class Dialect:
     whether a bias must be an integer for the kernel to be taken. `attention` says whether
     products of two activations are quantized, `stacked_weights` whether a MatMul by a constant
     stack of matrices is, `grouped_adds` whether an Add behind a grouped Conv is.
-    `free_transposed` says whether a ConvTranspose may have groups, and inputs below zero. `grid`
-    holds the bits that its kernels take.
+    `free_transposed` says whether a ConvTranspose may have groups, and inputs below zero.
+    `unfit` says why the engine gains nothing by integers in a node, "" where it may gain.
+    `skip_of` says which input of a residual Add is read through Q/DQ where the Conv behind the
+    other one is integer. `half_scales` says whether scales have to be FP16 numbers. `grid` holds
+    the bits that its kernels take.
     """
 
     name: str
@@ -60,6 +73,9 @@ class Dialect:
     grouped_adds: bool = True
     free_transposed: bool = True
     cells: frozenset[str] = frozenset()
+    unfit: Callable[[ir.Node], str] = _all_fit
+    skip_of: Callable[[ir.Node], tuple[int, ir.Node] | None] = _no_skips
+    half_scales: bool = False
     grid: Grid = EXACT
 
     def why_not(self, op_type: str) -> str:

@@ -37,8 +37,9 @@ class Placement:
 
     `points` maps the name of each value to quantize to the value whose range it uses (itself,
     or the one a carrier took it from). `whole` are points that every consumer must read
-    through DQ; of the others only integer consumers do. `nodes` are the nodes that run on
-    integers, `carriers` those that hand integers to them, and `cells` recurrent nodes that do
+    through DQ; of the others only integer consumers do, and each residual Add in `skips` with
+    the input that is named there. `nodes` are the nodes that run on integers,
+    `carriers` those that hand integers to them, and `cells` recurrent nodes that do
     inside, without Q/DQ around them. `reasons` says of every other computing node, by name, why
     it stays in float.
     """
@@ -47,6 +48,7 @@ class Placement:
     whole: set[str] = field(default_factory=set)
     nodes: list[ir.Node] = field(default_factory=list)
     carriers: set[ir.Node] = field(default_factory=set)
+    skips: dict[ir.Node, int] = field(default_factory=dict)
     cells: list[ir.Node] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -96,14 +98,26 @@ class _Planner:
                         self._mark(value)
                 self._mark_whole(self._tail(node))
         self.out.nodes = [n for n in model.nodes() if n in self.integer or n in joins]
+        self._place_skips(model)
         return self.out
+
+    def _place_skips(self, model: Model) -> None:
+        for node in model.nodes("Add"):
+            found = self.dialect.skip_of(node)
+            if found is None or found[1] not in self.integer or not _is_f32(node.outputs[0]):
+                continue
+            skip = node.inputs[found[0]]
+            if self.decided and range_of(skip) is None:
+                continue
+            self._mark(skip)
+            self.out.skips[node] = found[0]
 
     def _why_float(self, node: ir.Node) -> str:
         """Why a computing node stays in float; an empty string if it becomes integer."""
         if self.ignored(node.name or "", node.op_type):
             return _IGNORED
         operands = activation_inputs(node)
-        reason = self._unfit(node, operands)
+        reason = self._unfit(node, operands) or self.dialect.unfit(node)
         return reason or (self._undecided(node, operands) if self.decided else "")
 
     def _place_cells(self, model: Model) -> None:

@@ -23,7 +23,13 @@ from edgebm.ir.bias import subtract_from_bias
 from edgebm.ir.edit import add_const, const, name, remove_dead
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT, activation_inputs, weight_index
-from edgebm.quant.params import QuantParams, quantize, range_params, with_bits
+from edgebm.quant.params import (
+    QuantParams,
+    quantize,
+    range_params,
+    with_bits,
+    with_half_scales,
+)
 
 _INT32_MAX = 2**31 - 1
 
@@ -74,14 +80,15 @@ class _Writer:
     def _params(self, source: ir.Value) -> QuantParams:
         span = range_of(source)
         assert span is not None  # the plan leaves out what was not decided
-        return range_params(
+        params = range_params(
             span, bits=self.dialect.grid.activation_bits, signed=self.dialect.signed_activations
         )
+        return with_half_scales(params) if self.dialect.half_scales else params
 
     def activation(self, label: str) -> None:
         """Put Q and DQ behind the value and lead its integer consumers through them."""
         value, params = self.values[label], self.params[label]
-        readers = [use for use in value.uses() if self._reads(use.node, label)]
+        readers = [use for use in value.uses() if self._reads(*use, label)]
         scale, zero = self._grid(label, params)
         q = self._node("QuantizeLinear", [value, scale, zero], f"{label}.q", value)
         q.type = ir.TensorType(ir.DataType.INT8 if params.signed else ir.DataType.UINT8)
@@ -89,9 +96,11 @@ class _Writer:
         for node, index in readers:
             node.replace_input_with(index, dq)
 
-    def _reads(self, node: ir.Node, label: str) -> bool:
-        """Whether `node` reads the quantized form of the point `label`."""
-        return label in self.plan.whole or node in self.integer or node in self.plan.carriers
+    def _reads(self, node: ir.Node, index: int, label: str) -> bool:
+        """Whether input `index` of `node` is the quantized form of the point `label`."""
+        if label in self.plan.whole or self.plan.skips.get(node) == index:
+            return True
+        return node in self.integer or node in self.plan.carriers
 
     def weights(self, node: ir.Node) -> None:
         """Store the weight as int8 behind a DQ, and the bias as int32 where that is asked."""
@@ -101,8 +110,10 @@ class _Writer:
         assert decided is not None
         assert array is not None
         params = with_bits(decided, min(decided.bits, self.dialect.grid.weight_bits))
-        scale, zero = self._grid(name(value), params)
+        # What was learned for a scale is as good beside one that is 0.05 % off.
         learned = rounded_of(value, params)
+        params = with_half_scales(params) if self.dialect.half_scales else params
+        scale, zero = self._grid(name(value), params)
         integers = _as_int8(array, params) if learned is None else learned
         stored = add_const(self.graph, self._free(f"{name(value)}.q"), integers)
         dq = self._node(

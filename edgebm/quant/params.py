@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,22 @@ def with_bits(params: QuantParams, bits: int) -> QuantParams:
         return params
     scale = np.asarray(params.scale * (params.qmax / (2 ** (bits - 1) - 1)), np.float32)
     return replace(params, bits=bits, scale=scale)
+
+
+def with_half_scales(params: QuantParams) -> QuantParams:
+    """The same grid with every scale rounded up to a number that FP16 has, so it covers as much.
+
+    Below 2**-24, the smallest number above 0 in FP16, that is far up: such a step rounds all of
+    what was meant for it to a few integers, which FP16 could not tell apart either.
+
+    Raises:
+        ValueError: a scale is above the largest number of FP16, 65504.
+    """
+    if params.scale.max(initial=0.0) > _LARGEST_HALF:
+        raise ValueError(f"a scale of {params.scale.max():g} is no FP16 number")
+    near = params.scale.astype(np.float16)
+    up = np.where(near < params.scale, np.nextafter(near, np.float16(np.inf)), near)
+    return replace(params, scale=np.asarray(up, np.float32))
 
 
 def quantize(x: NDArray[Any], params: QuantParams) -> NDArray[np.int32]:

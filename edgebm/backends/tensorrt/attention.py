@@ -29,23 +29,33 @@ _FP8 = ir.DataType.FLOAT8E4M3FN
 def products(reading: Reading) -> Iterator[Fault]:
     """W13."""
     for node in reading.of("MatMul"):
-        if any(constant_behind(value) for value in node.inputs) or not any(
-            dequantizer(value) for value in node.inputs
-        ):
+        if not any(dequantizer(value) for value in node.inputs):
             continue
-        softmax = _softmax_behind(node) or _softmax_before(node)
-        if softmax is None:
-            yield node, "it multiplies two quantized activations outside of an attention"
-            continue
-        length = (sizes(input_at(softmax, 0)) or (0,))[-1]
-        if length > _LONGEST:
-            yield node, f"its attention '{label(softmax)}' has {length} steps"
-        yield from _narrow(node, softmax)
+        if why := unfit_attention(node):
+            yield node, why
+        if (softmax := _softmax_of(node)) is not None:
+            yield from _narrow(node, softmax)
     for softmax in reading.of("Softmax"):
         mask = _producer(input_at(softmax, 0))
         masks = mask is not None and mask.op_type == "Add" and _scores(softmax) is not None
         if mask is not None and masks and any(dequantizer(value) for value in mask.inputs):
             yield mask, f"the mask of the attention '{label(softmax)}' is quantized"
+
+
+def unfit_attention(node: ir.Node) -> str:
+    """Why a product of two activations is to stay float; "" of any other product, too."""
+    if node.op_type != "MatMul" or any(constant_behind(value) for value in node.inputs):
+        return ""
+    softmax = _softmax_of(node)
+    if softmax is None:
+        return "it multiplies two activations outside of an attention"
+    length = (sizes(input_at(softmax, 0)) or (0,))[-1]
+    return f"its attention '{label(softmax)}' has {length} steps" if length > _LONGEST else ""
+
+
+def _softmax_of(node: ir.Node) -> ir.Node | None:
+    """The Softmax of the attention that the product belongs to."""
+    return _softmax_behind(node) or _softmax_before(node)
 
 
 def _narrow(node: ir.Node, softmax: ir.Node) -> Iterator[Fault]:

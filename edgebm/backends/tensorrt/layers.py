@@ -84,26 +84,39 @@ def weight_scales(reading: Reading) -> Iterator[Fault]:
 
 def small_convolutions(reading: Reading) -> Iterator[Fault]:
     """W07."""
-    inputs = set(reading.graph.inputs)
     for node in reading.of("Conv", "ConvTranspose"):
-        weight = input_at(node, 1)
-        if weight is None or not is_quantized_layer(node):
-            continue
-        group = node.attributes.get_int("group", 1)
-        if constant_behind(weight) is None:
-            yield node, "its weight is computed"
-        elif node.op_type == "ConvTranspose":
-            if group > 1:
-                yield node, f"it is transposed, with {group} groups"
-        elif (shape := sizes(weight)) and len(shape) > 2:
-            first = _source_of(node) in inputs
-            if min(shape[:2]) < _FEW and not _pays(shape, group, is_first=first):
-                yield node, f"{shape[1]} -> {shape[0]} channels, {_kernel(shape)}, group {group}"
+        if is_quantized_layer(node) and (why := unfit_convolution(node)):
+            yield node, why
 
 
-def _source_of(node: ir.Node) -> ir.Value | None:
+def unfit_convolution(node: ir.Node) -> str:
+    """Why a Conv or ConvTranspose, quantized or not, is to stay float; "" if it is not."""
+    weight = input_at(node, 1)
+    if weight is None:
+        return ""
+    group = node.attributes.get_int("group", 1)
+    if constant_behind(weight) is None:
+        return "its weight is computed"
+    if node.op_type == "ConvTranspose":
+        return f"it is transposed, with {group} groups" if group > 1 else ""
+    shape = sizes(weight)
+    if not shape or len(shape) < 3 or min(shape[:2]) >= _FEW:
+        return ""
+    if _pays(shape, group, is_first=_is_first(node)):
+        return ""
+    return f"{shape[1]} -> {shape[0]} channels, {_kernel(shape)}, group {group}"
+
+
+def _is_first(node: ir.Node) -> bool:
+    """Whether it reads an input of the model, through Q/DQ and casts."""
     value = input_at(node, 0)
-    return None if value is None else source(value)
+    while value is not None:
+        value = source(value)
+        producer = value.producer()
+        if producer is None or producer.op_type != "Cast":
+            return value.is_graph_input()
+        value = input_at(producer, 0)
+    return False
 
 
 def _pays(shape: tuple[int, ...], group: int, *, is_first: bool) -> bool:
@@ -122,16 +135,20 @@ def _kernel(shape: tuple[int, ...]) -> str:
 def small_products(reading: Reading) -> Iterator[Fault]:
     """W08."""
     for node in reading.of("Gemm", "MatMul"):
-        if not is_quantized_layer(node):
-            continue
-        rows, summands, columns = _extents(node)
-        found = [f"{rows} row" * (rows == 1), f"{columns} column" * (columns == 1)]
-        if columns is not None and 1 < columns < _FEW:
-            found.append(f"{columns} columns")
-        if summands is not None and summands < _FEW:
-            found.append(f"{summands} summands")
-        if why := ", ".join(filter(None, found)):
-            yield node, f"it has {why}"
+        if is_quantized_layer(node) and (why := unfit_product(node)):
+            yield node, why
+
+
+def unfit_product(node: ir.Node) -> str:
+    """Why a Gemm or MatMul, quantized or not, is too small for integers; "" if it is not."""
+    rows, summands, columns = _extents(node)
+    found = [f"{rows} row" * (rows == 1), f"{columns} column" * (columns == 1)]
+    if columns is not None and 1 < columns < _FEW:
+        found.append(f"{columns} columns")
+    if summands is not None and summands < _FEW:
+        found.append(f"{summands} summands")
+    why = ", ".join(filter(None, found))
+    return f"it has {why}" if why else ""
 
 
 def _extents(node: ir.Node) -> tuple[int | None, int | None, int | None]:

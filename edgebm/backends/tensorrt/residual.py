@@ -24,18 +24,30 @@ Depths = dict[ir.Value, int]
 def skips(reading: Reading) -> Iterator[Fault]:
     """W05."""
     for node in reading.of("Add"):
+        found = branch_of(node)
+        if found is None or not is_quantized_layer(found[1]):
+            continue
         terms = inputs(node)
-        if len(terms) != 2 or any(constant_behind(value) for value in terms):
-            continue
-        convolutions = [_convolution(value) for value in terms]
-        branch = _branch(terms, convolutions)
-        if branch is None or not is_quantized_layer(convolutions[branch]):
-            continue
-        if _is_own(terms[branch]):
-            yield node, f"the branch '{source(terms[branch]).name}' is quantized before the sum"
-        skip = terms[1 - branch]
+        branch, skip = terms[found[0]], terms[1 - found[0]]
+        if _is_own(branch):
+            yield node, f"the branch '{source(branch).name}' is quantized before the sum"
         if dequantizer(skip) is None:
             yield node, f"the skip '{skip.name}' is not quantized"
+
+
+def branch_of(add: ir.Node) -> tuple[int, ir.Node] | None:
+    """Which term of a residual sum is the branch, and the Conv that it ends in.
+
+    None of any other Add, and where both terms end in a Conv equally far from what both come
+    from.
+    """
+    terms = inputs(add)
+    if len(terms) != 2 or any(constant_behind(value) for value in terms):
+        return None
+    convolutions = [_convolution(value) for value in terms]
+    branch = _branch(terms, convolutions)
+    layer = None if branch is None else convolutions[branch]
+    return None if branch is None or layer is None else (branch, layer)
 
 
 def _convolution(value: ir.Value) -> ir.Node | None:
