@@ -14,8 +14,8 @@ HEADER = """\
 # mypy: ignore-errors
 from builtins import bool as _bool  # the package has a `bool` of its own
 from typing import (
-    Any, Callable, ClassVar, Dict, Iterable, Iterator, List, Optional, Sequence, Set,
-    SupportsFloat, Tuple, Union, overload,
+    Any, Callable, ClassVar, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Union,
+    overload,
 )
 from typing_extensions import Buffer, Self
 

@@ -54,6 +54,7 @@ SURFACE: Surface = {
     ("text", "taken", "given"),
     [
         ("typing.SupportsInt", "int", "Any"),
+        ("typing.SupportsFloat", "float", "Any"),
         ("tensorrt_bindings.tensorrt.Dims", "Union[Dims, Sequence[int]]", "Dims"),
         ("nvinfer1::v_1_0::Level", "Level", "Level"),
         ("List[bool]", "List[_bool]", "List[_bool]"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 BUILT_IN = (
     "None _bool int float str bytes object tuple list dict slice Any Buffer Callable Dict "
-    "Iterable Iterator List Optional Sequence Set SupportsFloat Tuple Union"
+    "Iterable Iterator List Optional Sequence Set Tuple Union"
 )
 PREFIX = re.compile(
     r"\b(?:tensorrt_bindings\.tensorrt\.|typing\.|typing_extensions\.|collections\.abc\."
@@ -25,10 +25,12 @@ OTHER_NAMES = {
     "handle": "Any",
     "function": "Any",
 }
-# Newer bindings write SupportsInt where older ones write int; both take whole numbers only. The
-# binding converts sequences to Dims and arrays to Weights.
+# Newer bindings write SupportsInt where older ones write int; both take whole numbers only, and
+# hand int and float to methods that are overridden in Python. The binding converts sequences to
+# Dims and arrays to Weights.
 PARAMETERS = {
     "SupportsInt": "int",
+    "SupportsFloat": "float",
     "Dims": "Union[Dims, Sequence[int]]",
     "Weights": "Any",
 }
