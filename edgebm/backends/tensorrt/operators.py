@@ -148,7 +148,7 @@ def _top_k(node: ir.Node) -> Iterator[str]:
 
 
 def _first_output(node: ir.Node) -> Iterator[str]:
-    if any(out.name and tuple(out.uses()) for out in node.outputs[1:]):
+    if any(out.is_graph_output() or tuple(out.uses()) for out in node.outputs[1:]):
         yield "its mean or deviation is read"
 
 

@@ -64,7 +64,7 @@ CONSTANTS: dict[str, Array] = {
     "k5": np.asarray([5]),
     "cells": np.ones((1, 16, 4), np.float32),
     "cells2": np.ones((2, 16, 4), np.float32),
-    "axis": np.asarray([1]),
+    "along": np.asarray([1]),
     "twice": np.asarray([1, 1, 2, 2], np.float32),
 }
 

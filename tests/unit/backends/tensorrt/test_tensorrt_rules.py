@@ -210,7 +210,7 @@ def test_operators_that_are_not_imported(body: str, words: str) -> None:
          "policy is not_larger"),
         ("float[2,16] x, int64[1] a", "float[N] y", "y = ReduceSum(x, a)", "axes are computed"),
         ("float[2,16] x, int64 a", "float[2,16] y", "y = CumSum(x, a)", "axes are computed"),
-        ("float[2,16] x", "float[2,1] y", "h, m, y = LayerNormalization(x, one)",
+        ("float[2,16] x", "float[2,1] y", "h, mean, y = LayerNormalization(x, one)",
          "mean or deviation"),
     ],
 )  # fmt: skip
@@ -222,7 +222,7 @@ def test_forms_of_operators(x: str, y: str, body: str, words: str) -> None:
 def test_forms_that_are_taken() -> None:
     bodies = [
         ("float[5000] x", "float[5] y", "y, i = TopK(x, k5)"),
-        ("float[2,16] x", "float[2,1] y", "y = ReduceSum(x, axis)"),
+        ("float[2,16] x", "float[2,1] y", "y = ReduceSum(x, along)"),
         ("float[2,16] x", "float[2,16] y", "y = LayerNormalization(x, one)"),
         (lint_graphs.IMAGE, "float[1,16,16,16] y", 'y = Resize<mode="linear">(x, , twice)'),
         (lint_graphs.IMAGE, "float[1,16,4,4] y",
@@ -431,10 +431,10 @@ def test_what_stands_between_casts_is_in_f32_on_purpose() -> None:
     layer = "h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(d, v)"
     lone = conv(layer=layer, behind="y = Sin(h)")
     assert "W15" in found(graph(lone))
-    island = "c = Cast<to=10>(h)\n f = Cast<to=1>(c)\n t = Sin(f)\n y = Cos(t)"
+    island = "c = Cast<to=10>(h)\n f = Cast<to=1>(c)\n o = Sin(f)\n y = Cos(o)"
     assert "W15" not in found(graph(conv(layer=layer, behind=island)))
 
 
 def test_a_moved_constant_on_its_way_to_dq_is_no_finding() -> None:
-    moved = "t = Transpose<perm=[1,0]>(m)\n v = DequantizeLinear<axis=1>(t, ws, wz)"
+    moved = "o = Transpose<perm=[1,0]>(m)\n v = DequantizeLinear<axis=1>(o, ws, wz)"
     assert "E17" not in found(graph(product(weight=moved)))
