@@ -10,8 +10,9 @@ from edgebm.runtime.built import built_of
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.checks import Face
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES, Engine, import_vendor, open_engine
+from edgebm.runtime.engines import RUNTIMES, Engine, open_engine
 from edgebm.runtime.engines.compiled import Compiled
+from edgebm.runtime.engines.vendors import import_runtime
 from edgebm.runtime.runner import Session
 from edgebm.runtime.selftest import self_test, stream_test, tolerance
 from edgebm.runtime.values import ValueRules
@@ -70,7 +71,7 @@ class Start:
         """
         bundle, variant = self.bundle, self.variant
         if variant.runtime in RUNTIMES:
-            import_vendor(variant.runtime)  # so that its import is not timed as compiling
+            import_runtime(variant.runtime)  # so that its import is not timed as compiling
         begin = time.perf_counter()
         engine = self.engine(compiled)
         open_ms = (time.perf_counter() - begin) * 1e3
@@ -90,7 +91,7 @@ class Start:
 
 def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> dict[str, Any]:
     manifest = bundle.manifest
-    warnings = []
+    warnings = list(engine.warnings)
     if engine.version != variant.runtime_version:
         warnings.append(
             f"made with {variant.runtime} {variant.runtime_version}, running on {engine.version}"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
+from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.onnx_faults import onnx_faults
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
@@ -24,6 +25,8 @@ Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 CPU_RUNTIMES = ("openvino", "onnxruntime")
 RUNTIMES = (*CPU_RUNTIMES, "tensorrt", "onnxruntime-cuda")
+# Those whose engines take minutes to compile, so that nobody wants it to happen unasked.
+BUILT_SLOWLY = frozenset({"tensorrt"})
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 # All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
 # the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).
@@ -35,6 +38,7 @@ _SETTINGS = {
         "session.disable_quant_qdq",
         "session.intra_op.allow_spinning",
     },
+    "onnxruntime-cuda": {"profile"},
 }
 # How the vendors' texts say that memory or threads ran out; most have no class of their own.
 _SHORTAGE = re.compile(
@@ -99,12 +103,14 @@ class Request(Protocol):
 class Engine(Protocol):
     """A compiled artifact. Tensors have the names, order and dtypes of the model's face.
 
-    `device` is the name of what computes where that is not the processor; else empty.
+    `device` is the name of what computes where that is not the processor; else empty. `warnings`
+    are sentences for the report about what the vendor made of the artifact.
     """
 
     runtime: str
     version: str
     device: str
+    warnings: tuple[str, ...]
 
     def request(self, shapes: Shapes, buffers: Buffers = OWN, *, growing: bool = False) -> Request:
         """A new request for inputs of these shapes; a static copy is used where there is one.
@@ -145,15 +151,19 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(
+def open_engine(  # noqa: PLR0913 - what is opened, for whom, and how
     runtime: str,
     files: Files,
     config: EngineConfig,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     compiled: Compiled | None = None,
+    *,
+    building: Building | None = None,
 ) -> Engine:
     """Compile an artifact, or read back what `Engine.export` of the same one gave.
+
+    `building` limits and watches a runtime that compiles for minutes (`BUILT_SLOWLY`).
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
@@ -179,6 +189,10 @@ def open_engine(
         from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(files, config, inputs, outputs)
+    if runtime == "onnxruntime-cuda":
+        from edgebm.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+        return OnnxRuntimeCudaEngine(files, config, inputs, outputs)
     raise BackendUnavailable(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
@@ -213,12 +227,13 @@ def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
     return openvino_core.cache_facts(config)
 
 
-def import_vendor(package: str) -> ModuleType:
+def import_vendor(package: str, hint: str = "") -> ModuleType:
     """Import a vendor package without its usage reports, or say why it cannot be imported.
 
     ONNX Runtime and OpenVINO both send a report over the network when they are imported, and
     write an identity below the home folder. A user who wants the first sets
-    `ORT_DISABLE_TELEMETRY=0`. A package that the program imported before stays as it is.
+    `ORT_DISABLE_TELEMETRY=0`. A package that the program imported before stays as it is. `hint`
+    says how to get the package where the extra of its name does not bring it.
 
     Raises:
         BackendUnavailable: with the pip command, or with the loader's own words.
@@ -230,7 +245,7 @@ def import_vendor(package: str) -> ModuleType:
     except ModuleNotFoundError as cause:
         if cause.name == package:
             raise BackendUnavailable(
-                f"{package} is not installed", hint=f"pip install 'edgebm[{package}]'"
+                f"{package} is not installed", hint=hint or f"pip install 'edgebm[{package}]'"
             ) from cause
         raise BackendUnavailable(f"{package} lacks a package: {cause}") from cause
     except Exception as cause:  # a broken native library raises whatever its loader raises

@@ -52,6 +52,7 @@ class OpenVinoEngine:
 
     runtime = "openvino"
     device = ""
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
