@@ -21,6 +21,7 @@ from edgebm.runtime.candidate_file import (
 )
 from edgebm.runtime.cpu import usable_threads
 from edgebm.runtime.engines import Engine
+from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.vendors import installed_versions
 from edgebm.runtime.entries import Entry
 from edgebm.runtime.machine import describe_machine
@@ -148,7 +149,7 @@ def _tested(bundle: Bundle, variant: Variant) -> Tested:
     if trial.failed:
         return Tested(failed=trial.failed)
     try:
-        open_variant(bundle, variant).close()
+        open_variant(bundle, variant, building=Building()).close()
     except EdgebmError as error:
         return Tested(trial.peak_mib, str(error))
     return Tested(trial.peak_mib)

@@ -11,6 +11,7 @@ from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.checks import Face
 from edgebm.runtime.cpu import cpu_name
 from edgebm.runtime.engines import RUNTIMES, Engine, open_engine
+from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.vendors import import_runtime
 from edgebm.runtime.runner import Session
@@ -44,12 +45,16 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One variant on its way to a proved session, compiled or read back."""
+    """One variant on its way to a proved session, compiled or read back.
+
+    `building` is for runtimes that compile for minutes.
+    """
 
     bundle: Bundle
     variant: Variant
     config: EngineConfig
     rules: ValueRules
+    building: Building | None = None
 
     def engine(self, compiled: Compiled | None = None) -> Engine:
         """Compile the artifact, or read back what was compiled.
@@ -60,7 +65,9 @@ class Start:
         manifest = self.bundle.manifest
         files = self.bundle.files(self.variant) if compiled is None else {}
         face = (manifest.inputs, manifest.outputs)
-        return open_engine(self.variant.runtime, files, self.config, *face, compiled)
+        return open_engine(
+            self.variant.runtime, files, self.config, *face, compiled, building=self.building
+        )
 
     def open(self, compiled: Compiled | None = None) -> Opened:
         """Open an engine, warm it up and re-run the golden samples.
