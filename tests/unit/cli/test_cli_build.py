@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,18 @@ def test_ctrl_c_ends_a_long_build_and_leaves_nothing(slow_bundle: str, tmp_path:
 def test_the_limits_of_a_build_must_make_sense(slow_bundle: str) -> None:
     assert main(["build", slow_bundle, "--time-limit", "0"]) == 2
     assert main(["build", slow_bundle, "--workspace-mib", "0"]) == 2
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is here")
+def test_a_runtime_that_is_missing_is_said_by_build_and_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = read_bundle(IMAGE)
+    (variant,) = (v for v in bundle.manifest.variants if v.runtime == "onnxruntime")
+    manifest = replace(bundle.manifest, variants=(replace(variant, runtime="tensorrt"),))
+    members = {name: bytes(data) for name, data in bundle.members.items() if name != MANIFEST}
+    path = str(write_bundle(tmp_path / "trt.edgebm", manifest, members))
+    for command in ("build", "verify"):
+        assert main([command, path]) == 5
+        out, err = capsys.readouterr()
+        assert "not built" not in out + err
