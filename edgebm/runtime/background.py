@@ -117,8 +117,9 @@ class BackgroundBuild:
             if not is_used:
                 proved.close()
             self._end("done" if is_used else "cancelled", "")
-        except Exception as error:  # noqa: BLE001 - the report says it, the session goes on
-            self._end("cancelled" if self._is_cancelled() else "failed", str(error))
+        except BaseException as error:  # noqa: BLE001 - the report says it, the session goes on
+            why = str(error) or type(error).__name__
+            self._end("cancelled" if self._is_cancelled() else "failed", why)
 
     def _end(self, state: State, why: str) -> None:
         self._took_s = time.monotonic() - self._began_s
