@@ -60,7 +60,7 @@ class SlowRuntime:
         outputs: Any,
         compiled: Compiled | None = None,
         *,
-        building: Building | None = None,
+        building: Building,
     ) -> Engine:
         if runtime != RUNTIME:
             engine = open_engine(runtime, files, config, inputs, outputs, compiled)
@@ -75,8 +75,7 @@ class SlowRuntime:
     def wait_begun(self) -> None:
         assert self.begun.acquire(timeout=LONG_S)
 
-    def _build(self, building: Building | None) -> None:
-        assert building is not None, "nobody allowed this build"
+    def _build(self, building: Building) -> None:
         self.builds.append(building)
         try:
             if building.progress is not None:

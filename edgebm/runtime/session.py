@@ -21,7 +21,7 @@ from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
 from edgebm.runtime.cache_slot import open_slot
 from edgebm.runtime.cpu import usable_threads
-from edgebm.runtime.engines import BUILT_SLOWLY, RUNTIMES
+from edgebm.runtime.engines import BUILT_SLOWLY, PLAIN, RUNTIMES
 from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.vendors import usable_version
 from edgebm.runtime.proof import PathLike, read_trusted, wanted_trust
@@ -188,7 +188,7 @@ def open_variant(  # noqa: PLR0913 - one way for loading, building and proving
     config = replace(variant.config, threads=min(asked, usable_threads()))
     request = request or _request("auto", [])
     with open_slot(cache, bundle.manifest, variant, config) as slot:
-        start = Start(bundle, variant, config, rules, building)
+        start = Start(bundle, variant, config, rules, building or PLAIN)
         opened = None
         if (compiled := slot.take()) is not None:
             try:

@@ -10,7 +10,7 @@ from edgebm.runtime.built import built_of
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.checks import Face
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES, Engine, open_engine
+from edgebm.runtime.engines import PLAIN, RUNTIMES, Engine, open_engine
 from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.vendors import import_runtime
@@ -54,7 +54,7 @@ class Start:
     variant: Variant
     config: EngineConfig
     rules: ValueRules
-    building: Building | None = None
+    building: Building = PLAIN
 
     def engine(self, compiled: Compiled | None = None) -> Engine:
         """Compile the artifact, or read back what was compiled.

@@ -63,6 +63,7 @@ class Buffers:
 
 
 OWN = Buffers()
+PLAIN = Building()
 
 
 class Request(Protocol):
@@ -159,7 +160,7 @@ def open_engine(  # noqa: PLR0913 - what is opened, for whom, and how
     outputs: Sequence[TensorSpec],
     compiled: Compiled | None = None,
     *,
-    building: Building | None = None,
+    building: Building = PLAIN,
 ) -> Engine:
     """Compile an artifact, or read back what `Engine.export` of the same one gave.
 
