@@ -61,8 +61,8 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         outputs: Sequence[TensorSpec],
     ) -> None:
         self._ran: list[NodeRun] = []
+        self.device = self._gpu()
         super().__init__(files, config, inputs, outputs)
-        self.device = "CUDA device 0"
 
     def executed(self) -> dict[str, int]:
         """Layers on the GPU, as they ran: of a static copy, else of the free one."""
@@ -71,6 +71,10 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
     def cells(self) -> dict[str, str]:
         """As `executed`."""
         return cells(self._ran)
+
+    def _gpu(self) -> str:
+        """The name of what computes."""
+        return f"CUDA device {_OPTIONS['device_id']}"
 
     def _providers(self) -> list[Any]:
         require_build(self._ort, self.provider[0])

@@ -17,7 +17,12 @@ from test_engines import X, onnx_bytes
 
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.runtime.engines import PROFILE, open_engine
-from edgebm.runtime.engines.onnxruntime_cuda import PROVIDER, OnnxRuntimeCudaEngine, judged
+from edgebm.runtime.engines.onnxruntime_cuda import (
+    PROVIDER,
+    OnnxRuntimeCudaEngine,
+    judged,
+    require_build,
+)
 from edgebm.runtime.engines.onnxruntime_nodes import NodeRun, elsewhere, layers, node_runs
 from edgebm.runtime.engines.vendors import installed_versions, usable_version
 from edgebm.spec import EngineConfig, TensorSpec
@@ -30,6 +35,9 @@ needs_cpu_package = pytest.mark.skipif(WITH_CUDA, reason="the package here has C
 
 class OnProcessor(OnnxRuntimeCudaEngine):
     provider = "CPUExecutionProvider", {}
+
+    def _gpu(self) -> str:
+        return "the processor"
 
 
 def product() -> dict[str, bytes]:
@@ -58,10 +66,14 @@ def profiled(model: bytes, tmp_path: Path, **feeds: np.ndarray[Any, Any]) -> lis
 @needs_cpu_package
 def test_the_package_for_the_cpu_is_refused_with_what_to_do() -> None:
     with pytest.raises(BackendUnavailable, match="made without CUDA") as caught:
-        open_engine("onnxruntime-cuda", product(), EngineConfig(), (X,), (Y,))
+        require_build(ort)
     assert "pip uninstall onnxruntime" in caught.value.hint
-    with pytest.raises(BackendUnavailable, match="made without CUDA"):
+    with pytest.raises(BackendUnavailable) as opened:
+        open_engine("onnxruntime-cuda", product(), EngineConfig(), (X,), (Y,))
+    with pytest.raises(BackendUnavailable) as asked:
         usable_version("onnxruntime-cuda")
+    assert str(opened.value) == str(asked.value)
+    assert opened.value.hint
 
 
 @needs_cpu_package
@@ -125,7 +137,7 @@ def test_integer_layers_are_counted_as_such(tmp_path: Path) -> None:
 
 def test_the_engine_answers_and_tells_what_ran() -> None:
     engine = OnProcessor(product(), EngineConfig(precision="f16"), (X,), (Y,))
-    assert engine.device
+    assert engine.device == "the processor"
     assert sum(engine.executed().values()) >= 1
     assert engine.warnings == ()
     request = engine.request({"x": (1, 8)})
