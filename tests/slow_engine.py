@@ -94,7 +94,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> SlowRuntime:
     """Sessions find the runtime "slow", and the cache keeps what it compiles."""
     slow, facts = SlowRuntime(), cache.cache_facts
     monkeypatch.setattr(start, "open_engine", slow.open)
-    monkeypatch.setattr(session, "BUILT_SLOWLY", {RUNTIME})
+    monkeypatch.setattr(session, "BUILT_APART", {RUNTIME})
     monkeypatch.setattr(
         cache,
         "cache_facts",

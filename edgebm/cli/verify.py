@@ -13,7 +13,7 @@ from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError, EngineStale
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.cache_place import wanted_cache
-from edgebm.runtime.engines import BUILT_SLOWLY
+from edgebm.runtime.engines import BUILT_APART
 from edgebm.runtime.proof import Proof, read_trusted, wanted_trust
 from edgebm.runtime.select import AUTO, missing_features, named_variants
 from edgebm.runtime.session import open_variant
@@ -100,7 +100,7 @@ def judge(bundle: Bundle, variant: Variant) -> Verdict:
         return Verdict(name, variant.precision, "skipped", why, {}, BundleIncompatible.exit_code)
     try:
         cache = None
-        if variant.runtime in BUILT_SLOWLY:
+        if variant.runtime in BUILT_APART:
             cache = wanted_cache(None)  # it is proved as 'edgebm build' has left it
         else:
             try_variant(bundle, variant, TRIAL_S)

@@ -21,7 +21,7 @@ from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.cache_place import CacheFolder, Wanted, wanted_cache
 from edgebm.runtime.cache_slot import open_slot
 from edgebm.runtime.cpu import usable_threads
-from edgebm.runtime.engines import BUILT_SLOWLY, PLAIN, RUNTIMES
+from edgebm.runtime.engines import BUILT_APART, PLAIN, RUNTIMES
 from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.vendors import usable_version
 from edgebm.runtime.proof import PathLike, read_trusted, wanted_trust
@@ -101,7 +101,7 @@ def load(  # noqa: PLR0913 - one call opens a session
     def opened(name: str, failures: Failures, building: Building | None) -> Session:
         variant = choose_variant(proof.bundle.manifest, name)
         request = _request(target, failures) | proof.facts()
-        if trial_s is not None and variant.runtime not in BUILT_SLOWLY:
+        if trial_s is not None and variant.runtime not in BUILT_APART:
             request["trial_peak_mib"] = try_variant(proof.bundle, variant, trial_s)
         return open_variant(
             proof.bundle, variant, threads, request, rules, place, building=building
@@ -196,7 +196,7 @@ def open_variant(  # noqa: PLR0913 - one way for loading, building and proving
             except (BackendError, SelfTestFailed) as why:
                 slot.reject(why)
         if opened is None:
-            if building is None and variant.runtime in BUILT_SLOWLY:
+            if building is None and variant.runtime in BUILT_APART:
                 raise _not_built(bundle, variant, slot.report["why"])
             opened = start.open()
             try:

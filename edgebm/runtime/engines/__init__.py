@@ -25,8 +25,8 @@ Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 CPU_RUNTIMES = ("openvino", "onnxruntime")
 RUNTIMES = (*CPU_RUNTIMES, "tensorrt", "onnxruntime-cuda")
-# Those whose engines take minutes to compile, so that nobody wants it to happen unasked.
-BUILT_SLOWLY = frozenset({"tensorrt"})
+# These compile for minutes, in a process of their own that may die.
+BUILT_APART = frozenset({"tensorrt"})
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 # All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
 # the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).
@@ -152,7 +152,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(  # noqa: PLR0913 - what is opened, for whom, and how
+def open_engine(  # noqa: PLR0913 - one call opens an engine
     runtime: str,
     files: Files,
     config: EngineConfig,
@@ -164,7 +164,7 @@ def open_engine(  # noqa: PLR0913 - what is opened, for whom, and how
 ) -> Engine:
     """Compile an artifact, or read back what `Engine.export` of the same one gave.
 
-    `building` limits and watches a runtime that compiles for minutes (`BUILT_SLOWLY`).
+    `building` is for runtimes that compile for minutes.
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
