@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgebm.errors import (
     BackendError,
+    BackendLost,
     BundleIncompatible,
     EdgebmError,
+    ResourceError,
     SelfTestFailed,
     UsageError,
 )
@@ -142,6 +144,8 @@ def open_variant(
         if (compiled := slot.take()) is not None:
             try:
                 opened = start.open(compiled)
+            except (BackendLost, ResourceError):
+                raise  # this says nothing of the entry, and compiling needs more of both
             except (BackendError, SelfTestFailed) as why:
                 slot.reject(why)
         if opened is None:

@@ -84,6 +84,10 @@ class OnnxRuntimeEngine:
         """Empty, as `executed`."""
         return {}
 
+    def left_float(self) -> tuple[str, ...]:
+        """Empty: what is meant for int8 shows in `executed` alone."""
+        return ()
+
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         assert isinstance(request, _Request)
         for _ in range(calls):
@@ -209,6 +213,8 @@ class _Request:
             values[index].numpy() if array is None else array
             for index, array in enumerate(self._made)
         )
+
+    carry = None  # its memory is the host's
 
     def bind(self, index: int, array: NDArray[Any]) -> None:
         try:
