@@ -66,8 +66,8 @@ def load(  # noqa: PLR0913 - one call opens a session
             `Session.report` says so.
         trial_s: first run the variant in a process of its own, for so many seconds at most. A
             runtime that ends that process or hangs in it is an error here, and with a list the
-            next one is taken. It costs a start of Python and of the runtime. None: no such
-            process.
+            next one is taken. It costs a start of Python and of the runtime. TensorRT is not
+            run so: it builds its engine in such a process always. None: no such process.
 
     Raises:
         BundleError: the file is no bundle, is damaged, is for another device, is not signed by a

@@ -32,6 +32,12 @@ def cache(tmp_path: Path) -> CacheFolder:
     return CacheFolder(tmp_path / "cache", least_saved_ms=-1)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> CacheFolder:
+    """For tests that are about something else."""
+    return CacheFolder(tmp_path_factory.mktemp("shared"), least_saved_ms=-1)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundle_is_built_proved_stored_and_read_back(
     name: str, data: Path, tmp_path: Path, cache: CacheFolder, version: str
@@ -52,12 +58,14 @@ def test_a_bundle_is_built_proved_stored_and_read_back(
 
 
 @pytest.mark.parametrize("name", ["echo", "lstm", "chunks", "decoder"])
-def test_streams_answer_as_on_a_cpu(name: str, data: Path, tmp_path: Path) -> None:
+def test_streams_answer_as_on_a_cpu(
+    name: str, data: Path, tmp_path: Path, shared: CacheFolder
+) -> None:
     bundle = with_tensorrt(data / f"{name}.edgebm", tmp_path)
     rng = np.random.default_rng(5)
     with (
-        edgebm.load(bundle, target="tensorrt", cache=False) as gpu,
-        edgebm.load(bundle, target="onnxruntime", cache=False) as cpu,
+        edgebm.load(bundle, target="tensorrt", cache=shared) as gpu,
+        edgebm.load(bundle, target="onnxruntime", cache=shared) as cpu,
         gpu.stream() as one,
         cpu.stream() as other,
     ):
@@ -92,10 +100,10 @@ def same(got: Any, due: Any) -> None:
 
 @pytest.mark.parametrize(("name", "each"), [("echo", 16), ("lstm", 16), ("decoder", 16)])
 def test_a_step_uploads_no_state(
-    name: str, each: int, data: Path, tmp_path: Path, gpu: ctypes.CDLL
+    name: str, each: int, data: Path, tmp_path: Path, shared: CacheFolder, gpu: ctypes.CDLL
 ) -> None:
     bundle = with_tensorrt(data / f"{name}.edgebm", tmp_path)
-    with edgebm.load(bundle, cache=False) as session, session.stream() as stream:
+    with edgebm.load(bundle, cache=shared) as session, session.stream() as stream:
         x = np.ones([int(d) for d in stream.inputs[0].shape], np.float32)
         stream.step(x)
         gpu.standin_copied(1)
@@ -111,10 +119,12 @@ def test_a_step_uploads_no_state(
 
 
 @pytest.mark.parametrize("name", ["echo", "decoder"])
-def test_a_state_that_is_not_finite_is_not_kept(name: str, data: Path, tmp_path: Path) -> None:
+def test_a_state_that_is_not_finite_is_not_kept(
+    name: str, data: Path, tmp_path: Path, shared: CacheFolder
+) -> None:
     bundle = with_tensorrt(data / f"{name}.edgebm", tmp_path)
     with (
-        edgebm.load(bundle, cache=False, nonfinite="allow") as session,
+        edgebm.load(bundle, cache=shared, nonfinite="allow") as session,
         session.stream() as stream,
         session.stream() as calm,
     ):
@@ -128,10 +138,12 @@ def test_a_state_that_is_not_finite_is_not_kept(name: str, data: Path, tmp_path:
             same(stream.states, calm.states)
 
 
-def test_a_failed_step_leaves_the_state(data: Path, tmp_path: Path, gpu: ctypes.CDLL) -> None:
+def test_a_failed_step_leaves_the_state(
+    data: Path, tmp_path: Path, shared: CacheFolder, gpu: ctypes.CDLL
+) -> None:
     bundle = with_tensorrt(data / "lstm.edgebm", tmp_path)
     with (
-        edgebm.load(bundle, cache=False) as session,
+        edgebm.load(bundle, cache=shared) as session,
         session.stream() as stream,
         session.stream() as calm,
     ):
@@ -146,10 +158,10 @@ def test_a_failed_step_leaves_the_state(data: Path, tmp_path: Path, gpu: ctypes.
 
 
 def test_after_a_lost_device_every_call_says_so(
-    data: Path, tmp_path: Path, gpu: ctypes.CDLL
+    data: Path, tmp_path: Path, shared: CacheFolder, gpu: ctypes.CDLL
 ) -> None:
     bundle = with_tensorrt(data / "echo.edgebm", tmp_path)
-    with edgebm.load(bundle, cache=False) as session, session.stream() as stream:
+    with edgebm.load(bundle, cache=shared) as session, session.stream() as stream:
         x = np.ones((1, 4), np.float32)
         stream.step(x)
         states = stream.states

@@ -11,12 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from trt_standin import VERSIONS, cuda_of, environment, libraries
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "standin_trt"))
-
-from standin import VERSIONS, cuda_of, environment, libraries  # noqa: E402
-
 _LEAST = 90  # cases
 
 

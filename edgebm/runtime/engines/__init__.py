@@ -25,6 +25,8 @@ Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 CPU_RUNTIMES = ("openvino", "onnxruntime")
 RUNTIMES = (*CPU_RUNTIMES, "tensorrt", "onnxruntime-cuda")
+# These compile for minutes, in a process of their own that may die.
+BUILT_APART = frozenset({"tensorrt"})
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 # All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
 # the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).

@@ -1,4 +1,4 @@
-"""How a test gives a process a GPU and TensorRT that are not there: see `tensorrt/__init__.py`.
+"""How a test gives a process a GPU and TensorRT that are not there: see `standin_trt/tensorrt`.
 
 The stand-in is reached as the real ones are: libraries by the loader, the package by its name.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[1]
+HERE = Path(__file__).parent / "standin_trt"
 VERSIONS = ("10.3.0", "10.13.3.9", "10.16.1.11", "11.4.0.106")
 _FLAGS = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC")
 
