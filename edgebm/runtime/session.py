@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgebm.errors import (
     BackendError,
+    BackendLost,
     BundleIncompatible,
     EdgebmError,
     EngineStale,
+    ResourceError,
     SelfTestFailed,
     UsageError,
 )
@@ -193,6 +195,8 @@ def open_variant(  # noqa: PLR0913 - one way for loading, building and proving
         if (compiled := slot.take()) is not None:
             try:
                 opened = start.open(compiled)
+            except (BackendLost, ResourceError):
+                raise  # this says nothing of the entry, and compiling needs more of both
             except (BackendError, SelfTestFailed) as why:
                 slot.reject(why)
         if opened is None:

@@ -39,6 +39,7 @@ _SETTINGS = {
         "session.intra_op.allow_spinning",
     },
     "onnxruntime-cuda": {"profile"},
+    "tensorrt": {"profile", "sparse_weights"},
 }
 # How the vendors' texts say that memory or threads ran out; most have no class of their own.
 _SHORTAGE = re.compile(
@@ -55,15 +56,32 @@ class Buffers:
     """Arrays by name that a request shall use in place of its own.
 
     Each starts at a multiple of 64 bytes and has the shape and dtype of the face. An output whose
-    array is given has that shape in every call.
+    array is given has that shape in every call. `fed` names the output that an input is fed back
+    from: see `Request.carry`.
     """
 
     inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    fed: Mapping[str, str] = field(default_factory=dict)
 
 
 OWN = Buffers()
 PLAIN = Building()
+
+
+class Carry(Protocol):
+    """Outputs of one call that are inputs of the next, on a device that has memory of its own.
+
+    They still come to the host, to be looked at. A call that raises leaves the inputs as they are.
+    """
+
+    def keep(self) -> None:
+        """What the last call gave is the input of the next ones; their arrays are not read."""
+        ...
+
+    def drop(self) -> None:
+        """The arrays of all inputs are read again."""
+        ...
 
 
 class Request(Protocol):
@@ -89,6 +107,11 @@ class Request(Protocol):
 
         None where the runtime cannot.
         """
+        ...
+
+    @property
+    def carry(self) -> Carry | None:
+        """For the inputs that `Buffers.fed` names; None where the host's memory does."""
         ...
 
     def infer(self) -> None: ...
@@ -132,6 +155,13 @@ class Engine(Protocol):
         """
         ...
 
+    def left_float(self) -> tuple[str, ...]:
+        """Nodes of the model that are meant for int8 and are known to run in float; see `cells`.
+
+        Empty where the runtime cannot say.
+        """
+        ...
+
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         """Call `calls` times; the median microseconds of each layer, by the runtime's name for it.
 
@@ -171,6 +201,9 @@ def open_engine(  # noqa: PLR0913 - one call opens an engine
         BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, it
             refers to other files, has loops or branches, or asks for a setting that is not one
             of an artifact.
+        EngineStale: the vendor does not take what `compiled` holds.
+        CompileTimeout, BackendCrashed: see `Building`.
+        BackendLost: the device cannot be used any more in this process.
         ResourceError: memory or threads ran out.
         ForkedUse: the vendor cannot be used in a forked child of a process that has used it.
     """
@@ -194,6 +227,10 @@ def open_engine(  # noqa: PLR0913 - one call opens an engine
         from edgebm.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
 
         return OnnxRuntimeCudaEngine(files, config, inputs, outputs)
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(files, config, (inputs, outputs), compiled, building=building)
     raise BackendUnavailable(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
@@ -214,6 +251,23 @@ def _check_files(files: Files) -> None:
         )
 
 
+def prepare(runtime: str) -> None:
+    """Import what a runtime needs, so that doing so is not timed as compiling.
+
+    Raises:
+        BackendUnavailable: it is missing, does not load, or finds no device.
+        ForkedUse: as `open_engine`.
+    """
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines.tensorrt_library import the_tensorrt
+
+        the_tensorrt()
+    elif runtime in RUNTIMES:
+        from edgebm.runtime.engines.vendors import import_runtime
+
+        import_runtime(runtime)
+
+
 def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
     """What `Engine.export` depends on beside artifact and processor; None if it gives nothing.
 
@@ -221,6 +275,10 @@ def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
         BackendUnavailable: the vendor package is missing or does not load.
         BackendFailed: it does not say what it is.
     """
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines import tensorrt
+
+        return tensorrt.cache_facts(config)
     if runtime != "openvino":
         return None
     from edgebm.runtime.engines import openvino_core

@@ -73,6 +73,10 @@ class OnnxRuntimeEngine:
         """Empty, as `executed`."""
         return {}
 
+    def left_float(self) -> tuple[str, ...]:
+        """Empty: what is meant for int8 shows in `executed` alone."""
+        return ()
+
     def profile(self, request: Request, calls: int) -> dict[str, float]:
         assert isinstance(request, OnnxRuntimeRequest)
         for _ in range(calls):

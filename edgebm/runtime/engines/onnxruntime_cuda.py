@@ -19,6 +19,7 @@ from typing import Any
 
 from edgebm.errors import BackendFailed, BackendUnavailable
 from edgebm.runtime.engines import Files
+from edgebm.runtime.engines.cuda_driver import probe_gpu
 from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from edgebm.runtime.engines.onnxruntime_nodes import (
     NodeRun,
@@ -73,8 +74,7 @@ class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
         return cells(self._ran)
 
     def _gpu(self) -> str:
-        """The name of what computes."""
-        return f"CUDA device {_OPTIONS['device_id']}"
+        return probe_gpu().name
 
     def _providers(self) -> list[Any]:
         require_build(self._ort, self.provider[0])
@@ -136,6 +136,7 @@ def usable_version() -> str:
     Raises:
         BackendUnavailable: it has not; says what is missing and what to do.
     """
+    probe_gpu()
     ort = import_runtime(OnnxRuntimeCudaEngine.runtime)
     require_build(ort)
     _preload(ort)

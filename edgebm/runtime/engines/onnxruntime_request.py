@@ -80,6 +80,8 @@ class OnnxRuntimeRequest:
             for index, array in enumerate(self._made)
         )
 
+    carry = None  # its memory is the host's
+
     def bind(self, index: int, array: NDArray[Any]) -> None:
         try:
             self._bind_input(index, array)

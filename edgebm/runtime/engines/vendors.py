@@ -49,6 +49,10 @@ def usable_version(runtime: str) -> str:
         from edgebm.runtime.engines import onnxruntime_cuda
 
         return onnxruntime_cuda.usable_version()
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines.tensorrt_library import the_tensorrt
+
+        return str(the_tensorrt()[0].__version__)
     return str(import_runtime(runtime).__version__)
 
 
