@@ -26,7 +26,7 @@ import onnx_ir as ir
 
 from edgebm.bundle_writer import write_bundle
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.runtime.frames import FrameResult
 from edgebm.runtime.pipeline import Pipeline
 from edgebm.runtime.session import load
@@ -49,11 +49,11 @@ def make_bundle(folder: Path) -> Path:
         Variant(
             "host", r, "f32", {"model.onnx": f"variants/host/{r}/model.onnx"}, EngineConfig(), ""
         )
-        for r in RUNTIMES
+        for r in CPU_RUNTIMES
     )
     inputs = (TensorSpec("image", "float32", SHAPE),)
     outputs = (TensorSpec("means", "float32", (1, 3, 1, 1)),)
-    members = {f"variants/host/{r}/model.onnx": model for r in RUNTIMES}
+    members = {f"variants/host/{r}/model.onnx": model for r in CPU_RUNTIMES}
     return write_bundle(
         folder / "means.edgebm", Manifest("means", "0", inputs, outputs, variants), members
     )
@@ -181,7 +181,7 @@ def main() -> int:
     parser.add_argument("--consumer-ms", type=float, default=120, help="its work for a result")
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--bad-every", type=int, default=10, help="one frame of so many fails")
-    parser.add_argument("--runtime", default="onnxruntime", choices=RUNTIMES)
+    parser.add_argument("--runtime", default="onnxruntime", choices=CPU_RUNTIMES)
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -35,7 +35,7 @@ from edgebm.realtime import Prepared, prepare
 from edgebm.runtime.bench import summarize
 from edgebm.runtime.board import read_board, throttled_between
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.runtime.session import load
 from edgebm.spec import EngineConfig, Manifest, TensorSpec, Variant
 
@@ -65,13 +65,13 @@ def mlp(width: int) -> bytes:
 
 def make_bundle(folder: Path, width: int) -> Path:
     """One bundle with the same ONNX file for both runtimes."""
-    members = {f"variants/host/{r}/model.onnx": mlp(width) for r in RUNTIMES}
+    members = {f"variants/host/{r}/model.onnx": mlp(width) for r in CPU_RUNTIMES}
     variants = tuple(
         Variant(
             "host", r, "f32", {"model.onnx": f"variants/host/{r}/model.onnx"},
             EngineConfig(threads=2), "",
         )
-        for r in RUNTIMES
+        for r in CPU_RUNTIMES
     )  # fmt: skip
     specs = [(TensorSpec(name, "float32", (1, width)),) for name in ("x", "y")]
     manifest = Manifest("mlp", "0", specs[0], specs[1], variants)
@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--hz", type=float, default=100.0)
-    parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0])
+    parser.add_argument("--runtime", choices=CPU_RUNTIMES, default=CPU_RUNTIMES[0])
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)

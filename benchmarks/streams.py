@@ -26,8 +26,8 @@ from session_overhead import CONFIG, Calls, in_turns
 
 from edgebm.bundle_writer import write_bundle
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES, import_vendor
-from edgebm.runtime.engines.onnxruntime import _bare_run
+from edgebm.runtime.engines import CPU_RUNTIMES, import_vendor
+from edgebm.runtime.engines.onnxruntime_request import bare_run
 from edgebm.runtime.engines.openvino_request import _bare_infer
 from edgebm.runtime.session import Session, load
 from edgebm.spec import Manifest, StateSpec, TensorSpec, Variant
@@ -98,10 +98,10 @@ def make_bundle(folder: Path, states: int) -> tuple[Path, bytes]:
         tuple(TensorSpec(name, "float32", shape) for name, shape in each.items())
         for each in (inputs, outputs)
     ]
-    members = {f"variants/host/{r}/model.onnx": model for r in RUNTIMES}
+    members = {f"variants/host/{r}/model.onnx": model for r in CPU_RUNTIMES}
     variants = tuple(
         Variant("host", r, "f32", {"model.onnx": f"variants/host/{r}/model.onnx"}, CONFIG, "")
-        for r in RUNTIMES
+        for r in CPU_RUNTIMES
     )
     manifest = Manifest("lstm", "0", specs[0], specs[1], variants, states=fed)
     return write_bundle(folder / f"lstm{states}.edgebm", manifest, members), model
@@ -137,7 +137,7 @@ def onnxruntime_calls(model: bytes, arrays: dict[str, Array]) -> Calls:
         bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
     return {
         "public": partial(session.run_with_iobinding, binding),
-        "bare": _bare_run(session, binding, ort.RunOptions()),
+        "bare": bare_run(session, binding, ort.RunOptions()),
     }
 
 
@@ -207,7 +207,7 @@ def main() -> None:
         f"{'runtime':12} {'states':>6} | {columns} | {columns} | memory over {options.steps} steps"
         "  (median turn | quietest turn)"
     )
-    for runtime in RUNTIMES:
+    for runtime in CPU_RUNTIMES:
         for states in (2, 4):
             print(measure(runtime, states, options), flush=True)
 

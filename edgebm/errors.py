@@ -32,7 +32,7 @@ EdgebmError                 .code  .hint  .details  .exit_code
 │   ├── BackendLost         the device went away
 │   ├── BackendCrashed      its process died
 │   ├── Stalled             it stopped answering
-│   ├── EngineStale         a compiled engine of another version
+│   ├── EngineStale         no compiled engine that fits this device
 │   ├── CompileTimeout      compiling took too long
 │   └── ResourceError       memory, threads or file handles
 └── SessionError            use of a session                              2

@@ -31,6 +31,12 @@ class TensorSpec:
     shape: tuple[Dim, ...]
     layout: str = ""
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> TensorSpec:
+        """Build from parsed JSON."""
+        shape = tuple(d if isinstance(d, str) else int(d) for d in raw["shape"])
+        return cls(str(raw["name"]), str(raw["dtype"]), shape, str(raw["layout"]))
+
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
@@ -190,8 +196,8 @@ class Manifest:
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
-    raw["inputs"] = tuple(_tensor(t) for t in raw["inputs"])
-    raw["outputs"] = tuple(_tensor(t) for t in raw["outputs"])
+    raw["inputs"] = tuple(TensorSpec.from_dict(t) for t in raw["inputs"])
+    raw["outputs"] = tuple(TensorSpec.from_dict(t) for t in raw["outputs"])
     raw["variants"] = tuple(_variant(dict(v)) for v in raw["variants"])
     raw["candidates"] = tuple(_variant(dict(v)) for v in raw.get("candidates", ()))
     raw["states"] = tuple(StateSpec(**s) for s in raw["states"])
@@ -208,8 +214,3 @@ def _variant(raw: dict[str, Any]) -> Variant:
     raw["config"] = EngineConfig.from_dict(raw["config"])
     raw["requires"] = tuple(map(str, raw["requires"]))
     return Variant(**raw)
-
-
-def _tensor(raw: Mapping[str, Any]) -> TensorSpec:
-    shape = tuple(d if isinstance(d, str) else int(d) for d in raw["shape"])
-    return TensorSpec(str(raw["name"]), str(raw["dtype"]), shape, str(raw["layout"]))

@@ -15,7 +15,7 @@ from edgebm.spec import EngineConfig, Manifest, Shapes, TensorSpec, Variant
 class EchoRequest:
     """Negates every input; counts its calls."""
 
-    cancel = None
+    cancel = carry = None
 
     def __init__(self, shapes: Shapes, specs: tuple[TensorSpec, ...]) -> None:
         self.inputs = tuple(np.zeros(shapes[s.name], s.dtype) for s in specs)

@@ -8,12 +8,16 @@ from typing import Any
 
 import click
 
+from edgebm.cli.build_progress import shown_on_stderr
 from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, table
 from edgebm.errors import EngineStale, ResourceError, UsageError
+from edgebm.runtime.build_rules import BuildRules
+from edgebm.runtime.build_rules import Wanted as WantedBuild
 from edgebm.runtime.cache_place import CacheFolder, wanted_cache
 from edgebm.runtime.cache_store import Store, open_store
+from edgebm.runtime.engines.building import BUILD_S
 from edgebm.runtime.select import AUTO
 from edgebm.runtime.session import load
 from edgebm.runtime.trial import TRIAL_S
@@ -42,6 +46,22 @@ _STATES = {
 )
 @click.option("--target", default=AUTO, help="A target or runtime, as for edgebm.load.")
 @click.option("--threads", type=int, help="As for edgebm.load. Default: measured as best.")
+@click.option(
+    "--time-limit",
+    "limit_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=BUILD_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="When a build that takes minutes (TensorRT) is ended.",
+)
+@click.option(
+    "--workspace-mib",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="The most scratch memory that a layer may have in such a build. Default: a part of what "
+    "is free.",
+)
 @trust_option
 @click.option("--list", "shown", is_flag=True, help="Show what is in the folder.")
 @click.option("--clear", is_flag=True, help="First delete what is in the folder.")
@@ -52,6 +72,8 @@ def command(
     cache: Path | None,
     target: str,
     threads: int | None,
+    limit_s: float,
+    workspace_mib: int | None,
     trust: tuple[Path, ...] | None,
     shown: bool,
     clear: bool,
@@ -61,7 +83,7 @@ def command(
 
     Run it once when the device is set up and after each update of the runtime, as the user that
     runs the program. It proves the bundle as loading does, first in a process of its own. What
-    would open no faster is not kept.
+    would open no faster is not kept. Ctrl-C ends a build and leaves nothing behind.
     """
     if bundle is None and not (shown or clear):
         raise UsageError("BUNDLE is missing", hint="see 'edgebm build --help'")
@@ -73,7 +95,10 @@ def command(
         if clear:
             result["deleted"] = delete_all(store)
     if bundle is not None:
-        result |= build(bundle, target, threads, rules, trust)
+        size = None if workspace_mib is None else workspace_mib << 20
+        with shown_on_stderr() as progress:
+            how = BuildRules("wait", limit_s, size, progress)
+            result |= build(bundle, target, threads, rules, trust, how)
     with open_store(rules) as store:
         result["entries"] = contents(store)
     emit_json(result) if as_json else click.echo(_text(result, listed=shown or clear))
@@ -85,6 +110,7 @@ def build(
     threads: int | None,
     rules: CacheFolder,
     trust: tuple[Path, ...] | None = None,
+    how: WantedBuild = "wait",
 ) -> dict[str, Any]:
     """Load the bundle as a program does; what became of its compiled model.
 
@@ -93,7 +119,7 @@ def build(
     Raises:
         ResourceError: it is proved, and cannot be stored.
     """
-    with load(bundle, target, threads, trust, cache=rules, trial_s=TRIAL_S) as session:
+    with load(bundle, target, threads, trust, cache=rules, trial_s=TRIAL_S, build=how) as session:
         report = session.report()
     cache = report["cache"]
     if cache["state"] in {"failed", "miss"}:

@@ -26,9 +26,9 @@ _TIMEOUT_S = 120
 _PROBE = """
 import json, sys
 from edgebm.errors import EdgebmError
-from edgebm.runtime.engines import import_vendor
+from edgebm.runtime.engines.vendors import usable_version
 try:
-    found = {"version": str(import_vendor(sys.argv[1]).__version__).partition("-")[0]}
+    found = {"version": usable_version(sys.argv[1]).partition("-")[0]}
 except EdgebmError as error:
     found = {"why": str(error), "hint": error.hint}
 print("\\n" + json.dumps(found))
@@ -74,7 +74,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 def probe(runtime: str, code: str = _PROBE) -> Probe:
-    """Import a runtime in a child process."""
+    """Import a runtime, and look for its GPU, in a child process."""
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, a name from our own list
             [sys.executable, "-c", code, runtime],

@@ -10,8 +10,10 @@ import click
 from edgebm.cli.options import trust_option
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, signature, table
-from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError
+from edgebm.errors import BackendUnavailable, BundleIncompatible, EdgebmError, EngineStale
 from edgebm.runtime.bundle import Bundle
+from edgebm.runtime.cache_place import wanted_cache
+from edgebm.runtime.engines import BUILT_APART
 from edgebm.runtime.proof import Proof, read_trusted, wanted_trust
 from edgebm.runtime.select import AUTO, missing_features, named_variants
 from edgebm.runtime.session import open_variant
@@ -97,11 +99,16 @@ def judge(bundle: Bundle, variant: Variant) -> Verdict:
         why = f"this processor lacks {', '.join(missing)}"
         return Verdict(name, variant.precision, "skipped", why, {}, BundleIncompatible.exit_code)
     try:
-        try_variant(bundle, variant, TRIAL_S)
-        with open_variant(bundle, variant) as session:
+        cache = None
+        if variant.runtime in BUILT_APART:
+            cache = wanted_cache(None)  # it is proved as 'edgebm build' has left it
+        else:
+            try_variant(bundle, variant, TRIAL_S)
+        with open_variant(bundle, variant, cache=cache) as session:
             report = session.report()
     except EdgebmError as error:
-        status = "skipped" if isinstance(error, BackendUnavailable) else "failed"
+        is_missing = isinstance(error, (BackendUnavailable, EngineStale))
+        status = "skipped" if is_missing else "failed"
         errors = error.details.get("errors", {})
         return Verdict(name, variant.precision, status, str(error), errors, error.exit_code)
     worst = max(report["self_test"].values(), default=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, NoReturn
@@ -17,25 +18,34 @@ from edgebm.runtime.deadline import Deadline, Watchdog
 from edgebm.runtime.engines import Engine
 from edgebm.runtime.input_faults import raise_faults
 from edgebm.runtime.lanes import Lane, Lanes
-from edgebm.spec import TensorSpec
+from edgebm.spec import Shapes, TensorSpec
 
 
 class CallPath:
     """What every call goes through that `Slot.quick` does not answer.
 
-    `calls` counts them. It ends when the session is closed, and in a forked child.
+    `calls` counts them, `report` says what the engine is. It ends when the session is closed, and
+    in a forked child. A session that goes over to another engine takes another path, and leaves
+    this one to the calls and streams that have begun.
     """
 
     def __init__(
-        self, face: Face, outputs: Sequence[TensorSpec], engine: Engine, calls: CallLog
+        self,
+        face: Face,
+        outputs: Sequence[TensorSpec],
+        engine: Engine,
+        calls: CallLog,
+        report: dict[str, Any],
+        watchdog: Watchdog | None = None,
     ) -> None:
-        self.calls = calls
+        self.calls, self.report = calls, report
         self.lanes = Lanes(face, tuple(spec.name for spec in outputs))
         self.is_forked = False
         self.has_ended = False
         self._face, self._outputs = face, outputs
         self._engine: Engine | None = engine
-        self._watchdog = Watchdog()
+        self._watchdog = watchdog or Watchdog()
+        self._expected: tuple[Sequence[Shapes], Mapping[str, NDArray[Any]] | None] = (), None
 
     def engine(self) -> Engine:
         """What requests are made by.
@@ -47,6 +57,54 @@ class CallPath:
         if self.has_ended or engine is None:
             self.refuse()
         return engine
+
+    def warm_up(
+        self, static_shapes: Sequence[Shapes], example: Mapping[str, NDArray[Any]] | None
+    ) -> float | None:
+        """Make the first call as fast as the tenth, for every shape that is known beforehand.
+
+        Returns:
+            Seconds that a call of `example` takes; None without one.
+        """
+        self._expected, taken_s = (static_shapes, example), None
+        for shapes in static_shapes:
+            self.answer(self._face.zeros(shapes), None, {})
+        if example is not None:
+            for _ in range(2):
+                began_s = perf_counter()
+                self.answer(example, None, {})
+                taken_s = perf_counter() - began_s
+        self.lanes.keep()
+        return taken_s
+
+    def behind(self, other: CallPath) -> CallPath:
+        """A path to this one's engine for the session of `other`, warmed up; this one ends.
+
+        Raises:
+            BackendError: the engine fails.
+        """
+        engine, self._engine = self.engine(), None
+        self.end()
+        try:
+            path = CallPath(
+                self._face, self._outputs, engine, other.calls, self.report, other._watchdog
+            )
+            path.warm_up(*self._expected)
+        except BaseException:
+            engine.close()
+            raise
+        return path
+
+    def retire(self) -> None:
+        """Let go of all requests that are idle.
+
+        Calls and streams that have begun go on, and the engine goes with the last of them.
+        """
+        ready, self.lanes.ready = self.lanes.ready, {}
+        for lane in ready.values():
+            with contextlib.suppress(IndexError):
+                while True:
+                    lane.pop().let_go()
 
     def refuse(self) -> NoReturn:
         """Say why nothing can be asked any more.

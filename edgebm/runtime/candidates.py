@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from edgebm.errors import BundleFormat, EdgebmError, UsageError
@@ -22,7 +20,9 @@ from edgebm.runtime.candidate_file import (
     times_key,
 )
 from edgebm.runtime.cpu import usable_threads
-from edgebm.runtime.engines import CPU_RUNTIMES, Engine
+from edgebm.runtime.engines import Engine
+from edgebm.runtime.engines.building import Building
+from edgebm.runtime.engines.vendors import installed_versions
 from edgebm.runtime.entries import Entry
 from edgebm.runtime.machine import describe_machine
 from edgebm.runtime.select import choose_variant
@@ -91,7 +91,7 @@ def measure_candidates(
     after = read_board()
     slowed = [*throttled_between(before, after), *stopped_between(before, after)]
     facts = {
-        "machine": {**describe_machine(), "runtimes": _runtimes()},
+        "machine": {**describe_machine(), "runtimes": installed_versions()},
         "slowed": slowed,
         "bundle": bundle.digest,
         "candidates": [each.id for each in variants],
@@ -149,7 +149,7 @@ def _tested(bundle: Bundle, variant: Variant) -> Tested:
     if trial.failed:
         return Tested(failed=trial.failed)
     try:
-        open_variant(bundle, variant).close()
+        open_variant(bundle, variant, building=Building()).close()
     except EdgebmError as error:
         return Tested(trial.peak_mib, str(error))
     return Tested(trial.peak_mib)
@@ -207,12 +207,3 @@ class CandidateRace(Turns):
 
     def _floats(self) -> Collection[str]:
         return self._originals
-
-
-def _runtimes() -> dict[str, str]:
-    """Versions of the runtimes that are installed."""
-    found = {}
-    for name in CPU_RUNTIMES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

@@ -25,10 +25,12 @@ KEPT = "the stream stands where it stood before this step; reset() starts it ane
 class Step:
     """A vendor request for one set of shapes, as seen by who feeds only what is no state."""
 
-    __slots__ = ("bound", "doubtful", "inputs", "names", "positions", "request", "watch")
+    __slots__ = ("bound", "carry", "doubtful", "inputs", "names", "positions", "request", "watch")
 
     def __init__(self, request: Request, states: States) -> None:
         self.request = request
+        # Where the device has memory of its own, the states stay there from step to step.
+        self.carry = request.carry
         fed = {state.input_index for state in states.states}
         made = {state.output_index for state in states.states}
         self.inputs = tuple(x for k, x in enumerate(request.inputs) if k not in fed)
@@ -71,6 +73,8 @@ class Feedback(ABC):
         self._ready: dict[tuple[int, ...], Quick] = {}
         self._engine = engine
         self._steps: dict[Shapes, Step] = {}
+        # The step whose device holds `values`, if there is one.
+        self._holder: Step | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -129,6 +133,18 @@ class Feedback(ABC):
         """Drop every request; one that raised is not used again. The values stay."""
         self._steps.clear()
         self._ready.clear()
+        self._holder = None
+
+    def _hold(self, step: Step | None) -> None:
+        """Note that the values are what the last run of `step` gave; None: they came from here.
+
+        The device of another step that held them before holds old ones now.
+        """
+        if self._holder is not None and self._holder is not step and self._holder.carry:
+            self._holder.carry.drop()
+        self._holder = step
+        if step is not None and step.carry:
+            step.carry.keep()
 
     def _check_before(self) -> None:
         for k, limit in self.states.state_face.limits.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class FixedFeedback(Feedback):
     """States of fixed shape: the vendor reads one block and writes another.
 
     The new state is copied over the old one when it was found to be good, in one piece: nothing
-    can come in between.
+    can come in between. Where a device keeps the states, the blocks follow what it has.
     """
 
     _before: _Block | None = None
@@ -61,6 +62,7 @@ class FixedFeedback(Feedback):
         buffers = Buffers(
             {s.spec.name: x for s, x in zip(states.states, self.values, strict=True)},
             {s.output: x for s, x in zip(states.states, self._after.arrays, strict=True)},
+            states.fed,
         )
         named = states.input_shapes(shapes, self.values)
         step = Step(self._engine.request(named, buffers), states)
@@ -69,15 +71,16 @@ class FixedFeedback(Feedback):
             self._ready[shapes[0]] = quick
         return step
 
-    def _infer(self, step: Step) -> tuple[tuple[Array, ...], None]:
+    def _infer(self, step: Step) -> tuple[tuple[Array, ...], Step]:
         step.request.infer()
         if self._watch.doubtful():
             refuse_not_finite(self.states, self._after.arrays)
-        return step.request.outputs, None
+        return step.request.outputs, step
 
-    def _commit(self, after: None) -> None:
+    def _commit(self, after: Step | None) -> None:
         assert self._before is not None
         self._before.raw[...] = self._after.raw
+        self._hold(after)
 
     def _quick(self, step: Step) -> Quick | None:
         """The step of a small model in as few steps as Python allows; None if it is no such."""
@@ -91,6 +94,7 @@ class FixedFeedback(Feedback):
         (bound,), (name,) = step.inputs, step.names
         copy, infer, states = fixed[step.positions[0]].copy, step.request.infer, self.states
         before, after, made = self._before.raw, self._after.raw, self._after.arrays
+        hold = partial(self._hold, step) if step.carry else None
 
         def call(array: Array) -> Answer | None:
             bound[...] = array
@@ -101,6 +105,8 @@ class FixedFeedback(Feedback):
                 refuse_not_finite(states, made)
             answer = Answer({name: copy()})
             before[...] = after
+            if hold is not None:
+                hold()
             return answer
 
         return call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebm.errors import StateError
-from edgebm.runtime.engines import aligned_empty
+from edgebm.runtime.engines import Buffers, aligned_empty
 from edgebm.runtime.feedback import KEPT, Array, Feedback, Shapes, Step, refuse_not_finite
 
 
@@ -14,10 +14,12 @@ class GrowingFeedback(Feedback):
 
     def _keep(self, arrays: Sequence[Array]) -> None:
         self.values = tuple(_aligned_copy(array) for array in arrays)
+        self._hold(None)
 
     def _step(self, shapes: Shapes) -> Step:
         named = self.states.input_shapes(shapes, self.values)
-        return Step(self._engine.request(named, growing=True), self.states)
+        buffers = Buffers(fed=self.states.fed)
+        return Step(self._engine.request(named, buffers, growing=True), self.states)
 
     def _check_before(self) -> None:
         super()._check_before()
@@ -30,7 +32,7 @@ class GrowingFeedback(Feedback):
                     details={"axis": axis, "size": size, "range": [low, high]},
                 )
 
-    def _infer(self, step: Step) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    def _infer(self, step: Step) -> tuple[tuple[Array, ...], tuple[Step, tuple[Array, ...]]]:
         if step.bound is not self.values:
             for state, array in zip(self.states.states, self.values, strict=True):
                 step.request.bind(state.input_index, array)
@@ -41,10 +43,13 @@ class GrowingFeedback(Feedback):
         if fault := self.states.misfit([x.shape for x in after], self.sizes()):
             raise StateError(f"the model gave a state of another shape: {fault}", hint=KEPT)
         refuse_not_finite(self.states, after)
-        return outputs, tuple(_aligned_copy(array) for array in after)
+        return outputs, (step, tuple(_aligned_copy(array) for array in after))
 
-    def _commit(self, after: tuple[Array, ...]) -> None:
-        self.values = after
+    def _commit(self, after: tuple[Step, tuple[Array, ...]]) -> None:
+        step, self.values = after
+        self._hold(step)
+        if step.carry:
+            step.bound = self.values
 
 
 def _aligned_copy(array: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -26,6 +25,7 @@ from edgebm.runtime.values import ValueRules
 from edgebm.spec import Manifest, Shapes, StateSpec, TensorSpec
 
 if TYPE_CHECKING:
+    from edgebm.runtime.background import BackgroundBuild
     from edgebm.runtime.frame_rules import Drop, OnResult
     from edgebm.runtime.frames import FrameCounts
     from edgebm.runtime.pipeline import Pipeline
@@ -64,10 +64,12 @@ class Session:
         self._lock = threading.Lock()
         self._example: Mapping[str, NDArray[Any]] | None = None
         self._example_s = _SETTLE_S
-        self._report = report
         self._monitor = Monitor()
-        self._path = CallPath(self._face, manifest.outputs, engine, self._monitor.calls)
+        # Calls read these without a lock. What they have read they keep to the end, so a session
+        # that goes over to another engine mixes nothing.
+        self._path = CallPath(self._face, manifest.outputs, engine, self._monitor.calls, report)
         self._lanes = self._path.lanes
+        self._build: BackgroundBuild | None = None
         watch(self)
 
     def run(
@@ -129,18 +131,19 @@ class Session:
             StateError: the model has no states.
             Closed, ForkedUse: the session cannot be used here.
         """
-        engine = self._path.engine()
+        path = self._path
+        engine = path.engine()
         if self._fed is None:
             raise StateError(
                 "the model has no states to carry from step to step: run() is all it needs",
                 hint="compress it with --state INPUT:OUTPUT, or a model of sequences with "
                 "--streaming",
             )
-        model = identity(self._report, [state.spec for state in self._fed.states])
+        model = identity(path.report, [state.spec for state in self._fed.states])
         # Streams and frame loops are imported where they are used: most programs use one at most.
         from edgebm.runtime.stream import Stream
 
-        stream = Stream(self._fed, engine, model, self._refuse, self._path.calls)
+        stream = Stream(self._fed, engine, model, self._refuse, path.calls)
         return self._watch(stream, self._streams)
 
     def _watch(self, opened: _Either, among: weakref.WeakSet[_Either]) -> _Either:
@@ -196,15 +199,8 @@ class Session:
 
         `example` is kept as the input of `benchmark`.
         """
-        for shapes in static_shapes:
-            self._path.answer(self._face.zeros(shapes), None, {})
-        if example is not None:
-            self._example = example
-            for _ in range(2):
-                began_s = perf_counter()
-                self._path.answer(example, None, {})
-                self._example_s = perf_counter() - began_s
-        self._lanes.keep()
+        self._example = example
+        self._example_s = self._path.warm_up(static_shapes, example) or _SETTLE_S
 
     def settle(self) -> None:
         """Make the first call as fast as later ones, after all else that a start has done.
@@ -222,9 +218,10 @@ class Session:
 
         The value is plain JSON data and belongs to the caller.
         """
+        build, report = self._build, self._path.report
         return {
             key: (value.copy() if isinstance(value, (dict, list)) else value)
-            for key, value in self._report.items()
+            for key, value in (report | (build.told(report) if build else {})).items()
         }
 
     def health(self, stale_after_s: float | None = None) -> Health:
@@ -247,7 +244,7 @@ class Session:
             with self._lock:
                 pipelines = list(self._pipelines)
             frames += [each.counts for each in pipelines]
-        return self._monitor.look(self._report, frames, fault, stale_after_s)
+        return self._monitor.look(self.report(), frames, fault, stale_after_s)
 
     def benchmark(self, seconds: float = 5.0) -> Timing:
         """Time `run` on a golden sample, one call at a time on this thread.
@@ -270,16 +267,51 @@ class Session:
 
     def close(self) -> None:
         """Give everything back. Calls that are running finish; later ones raise Closed."""
-        self._path.end()
         with self._lock:
+            self._path.end()
             opened: list[Stream | Pipeline] = [*self._streams, *self._pipelines]
         for each in opened:
             each.end()
+        if self._build is not None:
+            self._build.cancel()
         self._path.close()
+
+    def improve(self, build: BackgroundBuild) -> None:
+        """Begin a build whose engine shall answer in place of this one.
+
+        Raises:
+            ResourceError: no thread can be started.
+        """
+        build.start()
+        self._build = build
+
+    def go_over_to(self, other: Session) -> bool:
+        """Answer by the engine of `other` from the next call on; that session ends.
+
+        Calls that are running and open streams stay with the engine that they began with.
+
+        Returns:
+            Whether it does; not if it was closed meanwhile.
+
+        Raises:
+            BackendError: the engine fails.
+        """
+        path = other._path.behind(self._path)
+        with self._lock:
+            former, is_open = self._path, not self._path.has_ended
+            if is_open:
+                self._path = path
+                self._lanes = path.lanes
+        if is_open:
+            former.retire()
+        else:
+            path.close()
+        return is_open
 
     def disown(self) -> None:
         """What happens in a forked child, where nothing of a session may be used."""
-        # The locks of the old ones may be held by threads that are not here.
+        # The locks of the old ones may be held by threads that are not here, and so may a build.
+        self._build = None
         self._monitor = Monitor()
         self._path.abandon(self._monitor.calls)
         opened: list[Stream | Pipeline] = [*self._streams, *self._pipelines]

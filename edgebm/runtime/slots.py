@@ -72,6 +72,10 @@ class Slot:
             return fill_buffers(out, found)
         return Answer({name: array.copy() for name, array in found})
 
+    def let_go(self) -> None:
+        """Be of no use any more: no call of its own holds it, so that memory is free at once."""
+        del self.quick
+
     def _general(self, calls: CallLog, array: NDArray[Any]) -> Answer | None:
         began_s = perf_counter()
         if self.take((array,)):

@@ -10,7 +10,8 @@ from edgebm.runtime.built import built_of
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.checks import Face
 from edgebm.runtime.cpu import cpu_name
-from edgebm.runtime.engines import RUNTIMES, Engine, import_vendor, open_engine
+from edgebm.runtime.engines import PLAIN, Engine, open_engine, prepare
+from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.runner import Session
 from edgebm.runtime.selftest import self_test, stream_test, tolerance
@@ -43,12 +44,16 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One variant on its way to a proved session, compiled or read back."""
+    """One variant on its way to a proved session, compiled or read back.
+
+    `building` is for runtimes that compile for minutes.
+    """
 
     bundle: Bundle
     variant: Variant
     config: EngineConfig
     rules: ValueRules
+    building: Building = PLAIN
 
     def engine(self, compiled: Compiled | None = None) -> Engine:
         """Compile the artifact, or read back what was compiled.
@@ -59,7 +64,9 @@ class Start:
         manifest = self.bundle.manifest
         files = self.bundle.files(self.variant) if compiled is None else {}
         face = (manifest.inputs, manifest.outputs)
-        return open_engine(self.variant.runtime, files, self.config, *face, compiled)
+        return open_engine(
+            self.variant.runtime, files, self.config, *face, compiled, building=self.building
+        )
 
     def open(self, compiled: Compiled | None = None) -> Opened:
         """Open an engine, warm it up and re-run the golden samples.
@@ -69,8 +76,7 @@ class Start:
             SelfTestFailed: it gives other answers here than where the bundle was made.
         """
         bundle, variant = self.bundle, self.variant
-        if variant.runtime in RUNTIMES:
-            import_vendor(variant.runtime)  # so that its import is not timed as compiling
+        prepare(variant.runtime)
         begin = time.perf_counter()
         engine = self.engine(compiled)
         open_ms = (time.perf_counter() - begin) * 1e3
@@ -90,7 +96,8 @@ class Start:
 
 def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> dict[str, Any]:
     manifest = bundle.manifest
-    warnings = []
+    warnings = list(engine.warnings)
+    # A variant for a device of another kind than the host's was made without its runtime.
     if variant.runtime_version and engine.version != variant.runtime_version:
         warnings.append(
             f"made with {variant.runtime} {variant.runtime_version}, running on {engine.version}"
@@ -102,6 +109,8 @@ def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> d
         warnings.append(
             f"no layer runs in int8 here, {variant.layers['int8']} did where it was made"
         )
+    if left := engine.left_float():
+        warnings.append(f"these layers were to run in int8 and run in float here: {list(left)}")
     made = variant.cells
     cells = {name: ran for name, ran in engine.cells().items() if name in made}
     slower = sorted(name for name in cells if made[name] == "int8" != cells[name])

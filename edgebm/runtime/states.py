@@ -60,6 +60,8 @@ class States:
             )
             for each in manifest.states
         )
+        # The output that each input is fed back from.
+        self.fed = {state.input: state.output for state in manifest.states}
         self.inputs = tuple(spec for spec in manifest.inputs if spec.name not in fed)
         self.outputs = tuple(spec for spec in manifest.outputs if spec.name not in made)
         self.axes = manifest.axes

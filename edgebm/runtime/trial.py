@@ -27,6 +27,7 @@ from edgebm.errors import (
     ResourceError,
 )
 from edgebm.runtime.built import Built, Feeds
+from edgebm.runtime.engines import BUILT_APART
 from edgebm.runtime.trial_process import UNAVAILABLE
 
 TRIAL_S = 120.0  # that a trial run may take
@@ -57,7 +58,8 @@ def peak_mib(built: Built, feeds: Feeds, limit_s: float) -> float | None:
 
     Returns:
         Its largest resident size in MiB, None where the system does not tell. Interpreter, numpy
-        and runtime are part of it, as they are on the device.
+        and runtime are part of it, as they are on the device. None, and nothing is run, of a
+        runtime that compiles in a process of its own anyway.
 
     Raises:
         BackendCrashed: it ended that process.
@@ -67,6 +69,8 @@ def peak_mib(built: Built, feeds: Feeds, limit_s: float) -> float | None:
         ResourceError: no process can be started.
         KeyboardInterrupt: somebody ended that process: this one was to end, too.
     """
+    if built.runtime in BUILT_APART:
+        return None
     with tempfile.TemporaryDirectory(prefix="edgebm-") as folder:
         _write_job(Path(folder), built, feeds)
         command = [sys.executable, "-m", "edgebm.runtime.trial_process", folder]

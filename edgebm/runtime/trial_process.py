@@ -24,8 +24,7 @@ def main(folder: str) -> None:
     job = json.loads((root / "job.json").read_text())
     files = {short: (root / short).read_bytes() for short in job["files"]}
     inputs, outputs = (
-        tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in job[side])
-        for side in ("inputs", "outputs")
+        tuple(map(TensorSpec.from_dict, job[side])) for side in ("inputs", "outputs")
     )
     built = Built(job["runtime"], files, EngineConfig.from_dict(job["config"]), inputs, outputs)
     feeds = {

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebm.errors import BackendFailed, BackendUnavailable, ResourceError
+from edgebm.runtime.engines.building import Building
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.onnx_faults import onnx_faults
 from edgebm.spec import EngineConfig, Shapes, TensorSpec
@@ -24,6 +25,8 @@ Files = Mapping[str, bytes]
 Arrays = tuple[NDArray[Any], ...]
 CPU_RUNTIMES = ("openvino", "onnxruntime")
 RUNTIMES = (*CPU_RUNTIMES, "tensorrt", "onnxruntime-cuda")
+# These compile for minutes, in a process of their own that may die.
+BUILT_APART = frozenset({"tensorrt"})
 PROFILE = {"profile": "1"}  # settings of an engine that shall time its layers
 # All that an artifact may ask of its vendor. Others can write files (`CACHE_DIR`) or change how
 # the caller's own thread computes (`CPU_DENORMALS_OPTIMIZATION`, `session.set_denormal_as_zero`).
@@ -35,6 +38,8 @@ _SETTINGS = {
         "session.disable_quant_qdq",
         "session.intra_op.allow_spinning",
     },
+    "onnxruntime-cuda": {"profile"},
+    "tensorrt": {"profile", "sparse_weights"},
 }
 # How the vendors' texts say that memory or threads ran out; most have no class of their own.
 _SHORTAGE = re.compile(
@@ -51,14 +56,32 @@ class Buffers:
     """Arrays by name that a request shall use in place of its own.
 
     Each starts at a multiple of 64 bytes and has the shape and dtype of the face. An output whose
-    array is given has that shape in every call.
+    array is given has that shape in every call. `fed` names the output that an input is fed back
+    from: see `Request.carry`.
     """
 
     inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    fed: Mapping[str, str] = field(default_factory=dict)
 
 
 OWN = Buffers()
+PLAIN = Building()
+
+
+class Carry(Protocol):
+    """Outputs of one call that are inputs of the next, on a device that has memory of its own.
+
+    They still come to the host, to be looked at. A call that raises leaves the inputs as they are.
+    """
+
+    def keep(self) -> None:
+        """What the last call gave is the input of the next ones; their arrays are not read."""
+        ...
+
+    def drop(self) -> None:
+        """The arrays of all inputs are read again."""
+        ...
 
 
 class Request(Protocol):
@@ -86,6 +109,11 @@ class Request(Protocol):
         """
         ...
 
+    @property
+    def carry(self) -> Carry | None:
+        """For the inputs that `Buffers.fed` names; None where the host's memory does."""
+        ...
+
     def infer(self) -> None: ...
 
     def bind(self, index: int, array: NDArray[Any]) -> None:
@@ -99,12 +127,14 @@ class Request(Protocol):
 class Engine(Protocol):
     """A compiled artifact. Tensors have the names, order and dtypes of the model's face.
 
-    `device` is the name of what computes where that is not the processor; else empty.
+    `device` is the name of what computes where that is not the processor; else empty. `warnings`
+    are sentences for the report about what the vendor made of the artifact.
     """
 
     runtime: str
     version: str
     device: str
+    warnings: tuple[str, ...]
 
     def request(self, shapes: Shapes, buffers: Buffers = OWN, *, growing: bool = False) -> Request:
         """A new request for inputs of these shapes; a static copy is used where there is one.
@@ -122,6 +152,13 @@ class Engine(Protocol):
         """What each recurrent layer really runs in, by its name in the model.
 
         Empty where there is none, or where the runtime cannot say.
+        """
+        ...
+
+    def left_float(self) -> tuple[str, ...]:
+        """Nodes of the model that are meant for int8 and are known to run in float; see `cells`.
+
+        Empty where the runtime cannot say.
         """
         ...
 
@@ -145,21 +182,28 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(
+def open_engine(  # noqa: PLR0913 - one call opens an engine
     runtime: str,
     files: Files,
     config: EngineConfig,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     compiled: Compiled | None = None,
+    *,
+    building: Building = PLAIN,
 ) -> Engine:
     """Compile an artifact, or read back what `Engine.export` of the same one gave.
+
+    `building` is for runtimes that compile for minutes.
 
     Raises:
         BackendUnavailable: the vendor package is missing or does not load.
         BackendFailed: the vendor refused the artifact, its inputs and outputs are not these, it
             refers to other files, has loops or branches, or asks for a setting that is not one
             of an artifact.
+        EngineStale: the vendor does not take what `compiled` holds.
+        CompileTimeout, BackendCrashed: see `Building`.
+        BackendLost: the device cannot be used any more in this process.
         ResourceError: memory or threads ran out.
         ForkedUse: the vendor cannot be used in a forked child of a process that has used it.
     """
@@ -179,6 +223,14 @@ def open_engine(
         from edgebm.runtime.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(files, config, inputs, outputs)
+    if runtime == "onnxruntime-cuda":
+        from edgebm.runtime.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+        return OnnxRuntimeCudaEngine(files, config, inputs, outputs)
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(files, config, (inputs, outputs), compiled, building=building)
     raise BackendUnavailable(
         f"this edgebm has no engine for the runtime {runtime!r}",
         hint=f"it has: {', '.join(RUNTIMES)}",
@@ -199,6 +251,23 @@ def _check_files(files: Files) -> None:
         )
 
 
+def prepare(runtime: str) -> None:
+    """Import what a runtime needs, so that doing so is not timed as compiling.
+
+    Raises:
+        BackendUnavailable: it is missing, does not load, or finds no device.
+        ForkedUse: as `open_engine`.
+    """
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines.tensorrt_library import the_tensorrt
+
+        the_tensorrt()
+    elif runtime in RUNTIMES:
+        from edgebm.runtime.engines.vendors import import_runtime
+
+        import_runtime(runtime)
+
+
 def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
     """What `Engine.export` depends on beside artifact and processor; None if it gives nothing.
 
@@ -206,6 +275,10 @@ def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
         BackendUnavailable: the vendor package is missing or does not load.
         BackendFailed: it does not say what it is.
     """
+    if runtime == "tensorrt":
+        from edgebm.runtime.engines import tensorrt
+
+        return tensorrt.cache_facts(config)
     if runtime != "openvino":
         return None
     from edgebm.runtime.engines import openvino_core
@@ -213,12 +286,13 @@ def cache_facts(runtime: str, config: EngineConfig) -> Mapping[str, Any] | None:
     return openvino_core.cache_facts(config)
 
 
-def import_vendor(package: str) -> ModuleType:
+def import_vendor(package: str, hint: str = "") -> ModuleType:
     """Import a vendor package without its usage reports, or say why it cannot be imported.
 
     ONNX Runtime and OpenVINO both send a report over the network when they are imported, and
     write an identity below the home folder. A user who wants the first sets
-    `ORT_DISABLE_TELEMETRY=0`. A package that the program imported before stays as it is.
+    `ORT_DISABLE_TELEMETRY=0`. A package that the program imported before stays as it is. `hint`
+    says how to get the package where the extra of its name does not bring it.
 
     Raises:
         BackendUnavailable: with the pip command, or with the loader's own words.
@@ -230,7 +304,7 @@ def import_vendor(package: str) -> ModuleType:
     except ModuleNotFoundError as cause:
         if cause.name == package:
             raise BackendUnavailable(
-                f"{package} is not installed", hint=f"pip install 'edgebm[{package}]'"
+                f"{package} is not installed", hint=hint or f"pip install 'edgebm[{package}]'"
             ) from cause
         raise BackendUnavailable(f"{package} lacks a package: {cause}") from cause
     except Exception as cause:  # a broken native library raises whatever its loader raises

@@ -27,7 +27,7 @@ _INSIDE: Mapping[str, Mapping[int, str]] = {
 }
 
 
-class _Malformed(Exception):
+class Malformed(Exception):
     """No protobuf message; the runtime says so in its own words."""
 
 
@@ -41,20 +41,20 @@ def onnx_faults(model: bytes) -> list[str]:
     try:
         while waiting:
             kind, start, end = waiting.pop()
-            for number, value, size in _fields(model, start, end):
+            for number, value, size in fields(model, start, end):
                 if kind == "tensor" and number in {_EXTERNAL_DATA, _DATA_LOCATION}:
                     is_elsewhere |= bool(size or value)
                 elif kind == "node" and number == _OP_TYPE:
                     flows |= {model[value : value + size]} & _CONTROL_FLOW
                 elif size and (inside := _INSIDE[kind].get(number)):
                     waiting.append((inside, value, value + size))
-    except _Malformed:
+    except Malformed:
         return []
     faults = ["model.onnx keeps weights in other files"] if is_elsewhere else []
     return faults + [f"model.onnx has a node {name.decode()}" for name in sorted(flows)]
 
 
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number, value and 0 of each varint; number, place and length of each run of bytes."""
     while at < end:
         tag, at = _varint(data, at, end)
@@ -65,23 +65,23 @@ def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
         elif wire == _BYTES:
             size, at = _varint(data, at, end)
             if size > end - at:
-                raise _Malformed
+                raise Malformed
             yield number, at, size
             at += size
         elif wire in _FIXED_BYTES:
             at += _FIXED_BYTES[wire]
         elif wire > _FOUR:
-            raise _Malformed
+            raise Malformed
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
-            raise _Malformed
+            raise Malformed
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise _Malformed
+    raise Malformed

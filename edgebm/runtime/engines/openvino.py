@@ -52,6 +52,7 @@ class OpenVinoEngine:
 
     runtime = "openvino"
     device = ""
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -113,6 +114,10 @@ class OpenVinoEngine:
                 ran = _PRECISIONS[_info(info, "runtimePrecision")]
                 found |= dict.fromkeys(_info(info, "originalLayersNames").split(","), ran)
         return found
+
+    def left_float(self) -> tuple[str, ...]:
+        """Empty: what is meant for int8 shows in `executed` alone."""
+        return ()
 
     def _first(self) -> Any:
         """The compiled model that answers the expected shapes."""

@@ -143,6 +143,7 @@ class OpenVinoRequest:
 
     # `InferRequest.cancel` does not reach a call of `infer`: it goes on to its end (2026.4).
     cancel = None
+    carry = None  # its memory is the host's
 
     def infer(self) -> None:
         for theirs, ours in self._before:

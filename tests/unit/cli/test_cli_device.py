@@ -145,6 +145,9 @@ def test_doctor_finds_the_runtimes(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(versions[runtime] for runtime in CPU_RUNTIMES)
     assert found["machine"]["threads"] >= 1
     assert {"clock_mhz", "temperature_c", "throttled"} <= set(found["machine"])
+    # What is not usable here says why, and what to do.
+    for probe in found["runtimes"]:
+        assert bool(probe["version"]) != bool(probe["why"] and probe["hint"]), probe
 
 
 @pytest.mark.row(60, partly=True)

@@ -266,7 +266,7 @@ def test_no_byte_reaches_the_vendor_before_its_code_is_right(
     monkeypatch.setattr(
         start,
         "open_engine",
-        lambda *given: pytest.fail("read back") if given[-1] else opened(*given),
+        lambda *given, **named: pytest.fail("read") if given[-1] else opened(*given, **named),
     )
     report = started(replace(rules, least_saved_ms=1e9))
     assert report["cache"]["rejected"] == 1

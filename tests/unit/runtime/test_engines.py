@@ -252,8 +252,8 @@ def test_onnxruntime_has_no_bf16_on_x86() -> None:
 
 @pytest.mark.row(56)
 def test_a_runtime_nobody_knows_and_one_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendUnavailable, match="no engine for the runtime 'tensorrt'"):
-        open_engine("tensorrt", {}, EngineConfig(), [X], [X])
+    with pytest.raises(BackendUnavailable, match="no engine for the runtime 'tflite'"):
+        open_engine("tflite", {}, EngineConfig(), [X], [X])
     with pytest.raises(BackendUnavailable, match="surely_missing is not installed") as caught:
         import_vendor("surely_missing")
     assert caught.value.hint == "pip install 'edgebm[surely_missing]'"

@@ -144,6 +144,8 @@ def test_an_initial_state_for_a_batch_of_its_own_takes_that_batch_only(tmp_path:
 class CountRequest:
     """y = x + n and the states n and m grow by 1; fails, or gives `bad`, when it is told to."""
 
+    carry = None
+
     def __init__(self, engine: CountEngine, shapes: Shapes, buffers: Buffers) -> None:
         self.engine = engine
         self.inputs = tuple(

@@ -220,7 +220,7 @@ def test_trust_is_checked_before_a_runtime_is_touched(
     def never(*_: object) -> None:
         raise AssertionError("a runtime was touched")
 
-    for name in ("import_vendor", "open_engine"):
+    for name in ("prepare", "open_engine"):
         monkeypatch.setattr(start, name, never)
     write_keys(tmp_path, "other", 2)
     with pytest.raises(BundleUntrusted, match=f"signed by {FLEET}, and the trusted keys are "):
