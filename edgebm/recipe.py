@@ -57,9 +57,10 @@ class Recipe:
     name: str = ""
     description: str = ""
     steps: tuple[AnyStep, ...]
-    precisions: Annotated[tuple[Literal["f32", "bf16"], ...], Field(min_length=1)] = (
+    precisions: Annotated[tuple[Literal["f32", "bf16", "f16"], ...], Field(min_length=1)] = (
         "f32",
         "bf16",
+        "f16",
     )
     prefer: Literal["latency", "size"] = "latency"
     accuracy: Literal["default", "strict"] = "default"

@@ -19,7 +19,7 @@ HOST = "host"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Words = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
-Runtime = Literal["openvino", "onnxruntime", "tensorrt"]
+Runtime = Literal["openvino", "onnxruntime", "tensorrt", "onnxruntime-cuda"]
 Precision = Literal["f32", "bf16", "f16", "int8"]
 Arch = Literal["x86_64", "aarch64"]
 Feature = Literal[
@@ -80,8 +80,11 @@ class Target:
         alien = [f for f in self.features if (f in _ARM) != (self.arch == "aarch64")]
         if alien:
             raise ValueError(f"{self.arch} has no {', '.join(alien)}")
-        if ("tensorrt" in self.runtimes) != (self.gpu is not None):
+        gpu = {"tensorrt", "onnxruntime-cuda"} & set(self.runtimes)
+        if bool(gpu) != (self.gpu is not None):
             raise ValueError("the runtime tensorrt and the facts under gpu go together")
+        if gpu and "int8" in self.precisions and "f16" not in self.precisions:
+            raise ValueError("int8 on a GPU goes with f16, which precisions does not list")
         if self.cores is not None and max(self.threads) > self.cores:
             raise ValueError(f"threads go up to {max(self.threads)}, cores are {self.cores}")
 

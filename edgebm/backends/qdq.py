@@ -166,8 +166,7 @@ class _Writer:
         out.name, product.name = f"{kept}.unused", kept
         self.graph.remove(node, safe=True)
         self.values[kept] = product
-        if range_of(out) is not None:
-            product.meta.update(out.meta)
+        product.meta.update(out.meta)
 
     def _node(
         self, op: str, inputs: list[Any], label: str, like: ir.Value, axis: int | None = None

@@ -2,11 +2,12 @@
 
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
 (signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
-`ChannelMoments`, which are knowledge and no decision, and a layer's output the shift of its mean
-that a quantized layer takes out of its bias. Beside its `QuantParams` a weight may carry the
-integers that were learned for it on one grid. The weight R of a recurrent cell carries
-`CellParams`, which lay out the integers of the whole cell. All live in `Value.meta`: copied by
-`clone()`, not written into an ONNX file. No other module reads or writes these keys.
+`ChannelMoments` and its largest magnitude, which are knowledge and no decision, and a layer's
+output the shift of its mean that a quantized layer takes out of its bias. Beside its
+`QuantParams` a weight may carry the integers that were learned for it on one grid. The weight R
+of a recurrent cell carries `CellParams`, which lay out the integers of the whole cell. All live
+in `Value.meta`: copied by `clone()`, not written into an ONNX file. No other module reads or
+writes these keys.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
 _ROUNDED = "edgebm.rounded"
 _THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear", "Identity"}
+_PEAK = "edgebm.peak"
 _R = 2  # the input of a recurrent node that holds R
 
 
@@ -135,6 +137,17 @@ def moments_of(value: ir.Value | None) -> ChannelMoments | None:
 def set_moments(value: ir.Value, moments: ChannelMoments) -> None:
     """Leave the moments of the channels on `value`, in place of earlier ones."""
     value.meta[_MOMENTS] = moments
+
+
+def peak_of(value: ir.Value) -> float | None:
+    """The largest magnitude that the float `value` had on samples, or None where none was seen."""
+    found = value.meta.get(_PEAK)
+    return found if isinstance(found, float) else None
+
+
+def set_peak(value: ir.Value, peak: float) -> None:
+    """Leave the largest magnitude of `value` on it, in place of an earlier one."""
+    value.meta[_PEAK] = peak
 
 
 def shift_of(value: ir.Value) -> NDArray[np.float64] | None:

@@ -91,7 +91,7 @@ class Start:
 def _report(bundle: Bundle, variant: Variant, engine: Engine, threads: int) -> dict[str, Any]:
     manifest = bundle.manifest
     warnings = []
-    if engine.version != variant.runtime_version:
+    if variant.runtime_version and engine.version != variant.runtime_version:
         warnings.append(
             f"made with {variant.runtime} {variant.runtime_version}, running on {engine.version}"
         )

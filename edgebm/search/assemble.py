@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgebm.backends.dialects import Grid
+from edgebm.backends.runtimes import is_gpu
 from edgebm.errors import BackendFailed, UsageError
-from edgebm.ir.annotate import has_ranges
+from edgebm.ir.annotate import annotated, has_ranges
 from edgebm.ir.model import Model
 from edgebm.search.build import (
     build_float,
+    build_half,
     build_integer,
     build_promises,
     build_turned,
@@ -28,20 +30,31 @@ class Graphs:
 
     `turned` has GRUs in the form with an INT8 kernel (`Decisions.turned`), `untrained` the same
     to be timed with (`turning.py`), and `promised` made-up ranges (`with_made_up_ranges`).
+    `has_peaks` says whether the values of `decided` know their peaks.
     """
 
     decided: Model
     turned: Model | None = None
     untrained: Model | None = None
     promised: Model | None = None
+    has_peaks: bool = False
+
+
+def _no_peaks(model: Model) -> None:
+    """Default of `build_floats`: nothing is written in FP16."""
 
 
 def build_floats(
-    job: Job, target: Target, deadline: Deadline, failures: list[str]
+    job: Job,
+    target: Target,
+    deadline: Deadline,
+    failures: list[str],
+    half: Callable[[Model], Model | None] = _no_peaks,
 ) -> list[Artifact]:
     """The float model for each runtime; when time is over, for the first that takes it.
 
-    Of a student there are two: the original, and for the same runtimes itself.
+    Of a student there are two: the original, and for the same runtimes itself. On GPUs there is
+    one more of each, in FP16 and preferred, if `half` gives that model with its peaks.
 
     `failures` gets a sentence for each runtime that does not.
 
@@ -53,13 +66,20 @@ def build_floats(
         if floats and deadline.over:
             break
         try:
-            floats.append(build_float(job.original, runtime))
+            floats += _floats(job.original, runtime, half)
         except BackendFailed as error:
-            failures.append(str(error))
+            failures.append(_sentence(error))
     if not floats:
         raise BackendFailed("no runtime takes the model: " + "; ".join(failures))
-    students = (f.runtime for f in floats if job.is_student)
-    return [*floats, *(replace(build_float(job.model, each), pruned=True) for each in students)]
+    students = dict.fromkeys(f.runtime for f in floats if job.is_student)
+    smaller = (each for runtime in students for each in _floats(job.model, runtime, half))
+    return [*floats, *(replace(each, pruned=True) for each in smaller)]
+
+
+def _floats(model: Model, runtime: str, half: Callable[[Model], Model | None]) -> list[Artifact]:
+    plain = build_float(model, runtime)
+    noted = half(model) if is_gpu(runtime) else None
+    return [plain] if noted is None else [build_half(noted, runtime), plain]
 
 
 def build_integers(
@@ -73,12 +93,15 @@ def build_integers(
 
     Args:
         job: whose model it is.
-        runtime: "onnxruntime" or "openvino".
+        runtime: its name.
         graphs: the annotated model and what goes with it.
         grids: the chosen grid first.
         failures: gets a sentence for each placement that the runtime refuses.
     """
     integers: list[Artifact] = []
+    if why := why_no_integers(runtime, graphs):
+        failures.append(why)
+        return []
     build = build_integer if has_ranges(graphs.decided) else build_weight_only
     every = build(graphs.decided, runtime, grids, job.is_ignored)
     if graphs.turned is not None:
@@ -94,6 +117,21 @@ def build_integers(
     if graphs.promised is not None:
         integers += build_promises(graphs.promised, runtime, grids, job.is_ignored)
     return [replace(artifact, pruned=job.is_student) for artifact in integers]
+
+
+def why_no_integers(runtime: str, graphs: Graphs) -> str:
+    """Why a GPU gets no integers, as a sentence; "" if it may."""
+    if not is_gpu(runtime) or not annotated(graphs.decided):
+        return ""
+    if not has_ranges(graphs.decided):
+        return f"{runtime}: weights alone are not stored as integers there; f16 halves them"
+    if not graphs.has_peaks:
+        return f"{runtime}: int8 goes with f16, which the recipe leaves out of its precisions"
+    return ""
+
+
+def _sentence(error: BackendFailed) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> list[Candidate]:
@@ -115,4 +153,5 @@ def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> l
         threads=job.options.threads or target.threads,
         precisions=precisions,
         static_shapes=job.static_shapes(),
+        axes=job.profile_axes() if any(map(is_gpu, target.runtimes)) else {},
     )

@@ -1,8 +1,8 @@
-"""From an annotated graph to every artifact worth measuring on a CPU target."""
+"""From an annotated graph to every artifact worth measuring on a target."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from edgebm.backends import openvino as openvino_backend
 from edgebm.backends.dialects import EXACT, Dialect, Grid, cpu_dialects
 from edgebm.backends.placement import Ignored, Placement, place
 from edgebm.backends.qdq import lower
+from edgebm.backends.runtimes import BUILD, BUILD_F32, Builders, dialects_of, is_gpu
 from edgebm.backends.weight_only import store_weights
 from edgebm.errors import BackendFailed
 from edgebm.ir.annotate import annotated, clear_quant, set_quant
@@ -23,12 +24,6 @@ from edgebm.search.candidates import AT_RUN_TIME, CELLS, DYNAMIC, Artifact
 # the head of a CNN alone is not worth one.
 _WORTH = 0.5
 TURNED = "-reset-before"
-Builders = Mapping[str, Callable[[Model], dict[str, bytes]]]
-# How each runtime's files are made from a graph, float or with Q/DQ.
-BUILD: Builders = {
-    "onnxruntime": onnxruntime_backend.build,
-    "openvino": openvino_backend.build,
-}
 
 
 def values_to_observe(model: Model, runtimes: Sequence[str], ignored: Ignored) -> frozenset[str]:
@@ -36,19 +31,29 @@ def values_to_observe(model: Model, runtimes: Sequence[str], ignored: Ignored) -
     plans = (
         place(model, dialect, ignored, decided=False)
         for runtime in runtimes
-        for dialect in cpu_dialects(runtime)
+        for dialect in dialects_of(runtime)
     )
     # A point takes its range from where its integers first exist.
     return frozenset(v.name for plan in plans for v in plan.points.values() if v.name)
 
 
 def build_float(model: Model, runtime: str) -> Artifact:
-    """The uncompressed model for `runtime`.
+    """The uncompressed model for `runtime`, in FP32.
 
     Raises:
         BackendFailed: the runtime refuses the model.
     """
-    return Artifact(runtime, "float", BUILD[runtime](model), lowered=model)
+    build = BUILD_F32 if is_gpu(runtime) else BUILD
+    return Artifact(runtime, "float", build[runtime](model), lowered=model)
+
+
+def build_half(model: Model, runtime: str) -> Artifact:
+    """The model for `runtime`, a GPU's, in FP16. Its values know their peaks.
+
+    Raises:
+        BackendFailed: the runtime refuses the model, or it cannot be written in FP16.
+    """
+    return Artifact(runtime, "float", BUILD[runtime](model), lowered=model, precision="f16")
 
 
 def build_integer(
@@ -58,7 +63,7 @@ def build_integer(
 
     Args:
         model: annotated.
-        runtime: "onnxruntime" or "openvino".
+        runtime: its name; for a GPU the values of `model` know their peaks.
         grids: the chosen grid first; the others are those that do not overflow either.
         ignored: nodes the user wants in float.
         build: how the files are made.
@@ -71,12 +76,12 @@ def build_integer(
         return []
     built: list[Artifact | BackendFailed] = []
     seen: set[frozenset[str]] = set()
-    for dialect in cpu_dialects(runtime, grids[0]):
+    for dialect in dialects_of(runtime, grids[0]):
         lowered, plan = lower(model, dialect, ignored)
         key = frozenset(plan.points) | set(plan.integer_nodes)
         if key not in seen and key:
             seen.add(key)
-            kind = "int8" + dialect.name.partition("-cpu")[2]
+            kind = "int8" + "+attention" * dialect.attention
             made = _artifact(kind, lowered, plan, build[runtime], dialect)
             if isinstance(made, Artifact):
                 made = replace(made, decided=model)
@@ -137,6 +142,7 @@ def build_lifted(
         dialect=base.dialect,
         pruned=base.pruned,
         decided=base.decided,
+        precision=base.precision,
     )
 
 
@@ -242,8 +248,8 @@ def _artifact(
         files = build(lowered)
     except BackendFailed as error:
         return error
-    nodes = plan.integer_nodes
-    return Artifact(dialect.runtime, kind, files, lowered, nodes, plan.reasons, dialect=dialect)
+    made = Artifact(dialect.runtime, kind, files, lowered, plan.integer_nodes, plan.reasons)
+    return replace(made, dialect=dialect, precision="f16" if is_gpu(made.runtime) else "")
 
 
 def _dynamic(

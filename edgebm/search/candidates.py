@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from edgebm.backends.dialects import Dialect
 from edgebm.ir.model import Model
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.spec import EngineConfig, TensorSpec
 
 DYNAMIC = "int8-dynamic"
@@ -41,6 +43,8 @@ class Artifact:
     made-up ranges: it shows how fast it would be, and cannot be taken. `dialect` says by which
     rules ranges were placed; None where there are none. `decided` is the annotated graph that
     was lowered. `pruned` ones were made from a smaller model than the one to be compressed.
+    `precision` is what the files say that float layers compute in; empty where the runtime is
+    asked for that.
     """
 
     runtime: str
@@ -55,6 +59,7 @@ class Artifact:
     dialect: Dialect | None = None
     decided: Model | None = None
     pruned: bool = False
+    precision: str = ""
 
     @property
     def source(self) -> Model:
@@ -114,18 +119,24 @@ def enumerate_candidates(
     threads: Sequence[int],
     precisions: Sequence[str],
     static_shapes: tuple[Mapping[str, tuple[int, ...]], ...],
+    axes: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
 ) -> list[Candidate]:
-    """Every artifact at every thread count; bf16 where the runtime has it (OpenVINO)."""
+    """Every artifact at every thread count; bf16 where the runtime has it (OpenVINO).
+
+    On a GPU threads decide nothing, and engines are compiled for `axes` (`EngineConfig.axes`).
+    """
     found = []
     for artifact in artifacts:
-        allowed = precisions if artifact.runtime == "openvino" else ["f32"]
+        gpu = artifact.runtime not in CPU_RUNTIMES
+        allowed = precisions if artifact.runtime == "openvino" else [artifact.precision or "f32"]
         for precision in allowed:
-            for count in threads:
+            for count in (1,) if gpu else threads:
                 config = EngineConfig(
                     precision=precision,
                     threads=count,
                     static_shapes=tuple(static_shapes),
                     settings=dict(artifact.settings),
+                    axes=dict(axes) if gpu else {},
                 )
                 found.append(Candidate(artifact, config))
     return found

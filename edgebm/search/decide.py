@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from edgebm.backends.dialects import Dialect, Grid, cpu_dialects
+from edgebm.backends.dialects import ONNXRUNTIME_CPU, Dialect, Grid
 from edgebm.backends.qdq import lower
+from edgebm.backends.runtimes import dialects_of
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import cell_of
 from edgebm.passes.base import Context, Skip
@@ -63,7 +64,8 @@ class Decisions:
             PassError: see `passes/driver.py`.
         """
         steps = self._job.steps
-        kernels = {op for r in self._target.runtimes for op in cpu_dialects(r)[0].cells}
+        every = (d for r in self._target.runtimes for d in dialects_of(r)[:1])
+        kernels = {op for dialect in every for op in dialect.cells}
         if "GRU" not in kernels or not any(isinstance(step, GruResetBefore) for step in steps):
             return None
         if not _resetting_after(decided):
@@ -106,8 +108,13 @@ class Decisions:
         return self._grids
 
     def dialect(self, decided: Model) -> Dialect:
-        """The placement that every runtime of the target comes close to."""
-        return cpu_dialects(self._target.runtimes[0], self.grids(decided)[0])[0]
+        """The placement that every runtime of the target comes close to.
+
+        Where none has integers, that of any: steps look at a model without ranges through it.
+        """
+        grid = self.grids(decided)[0]
+        every = [d for r in self._target.runtimes for d in dialects_of(r, grid)[:1]]
+        return every[0] if every else ONNXRUNTIME_CPU
 
 
 def _resetting_after(model: Model) -> int:

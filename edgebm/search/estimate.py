@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebm.backends.dialects import cpu_grids
+from edgebm.backends.runtimes import grids_of
 from edgebm.ir.annotate import has_ranges, quant_of, range_of
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
@@ -200,7 +200,7 @@ def _gptq_seconds(decided: Model, rows: int) -> tuple[float, float]:
 
 
 def _grid(work: Work, speed: Probe) -> Stage:
-    grids = cpu_grids(frozenset(work.target.features))
+    grids = grids_of(work.target.runtimes, frozenset(work.target.features))
     if len(grids) == 1 or not has_ranges(work.decided):
         return ("choose grid", 0.0, "nothing to choose")
     few = min(_FEW, work.calibration)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
+from edgebm.backends.runtimes import is_gpu
 from edgebm.ir.traits import MATMULS, RECURRENT
 from edgebm.passes.base import Skip
 from edgebm.runtime.journal import Journal
@@ -76,7 +77,7 @@ def inspect(found: Found, face: Face) -> None:
     for key, candidate in both.items():
         found.layers[key], found.cells[key] = _executed(candidate, face)
     chosen = found.choice.chosen.candidate
-    if chosen.artifact.weight_bits or found.target.missing():
+    if chosen.artifact.weight_bits or found.target.missing() or is_gpu(chosen.artifact.runtime):
         return
     ran = found.cells[chosen.id]
     integer = set(chosen.artifact.integer_nodes)
@@ -121,6 +122,8 @@ def close_journal(
 def _executed(candidate: Candidate, face: Face) -> tuple[dict[str, int], dict[str, str]]:
     """Layers by precision, and what each recurrent layer of the model runs in."""
     artifact = candidate.artifact
+    if is_gpu(artifact.runtime):
+        return {}, {}  # what runs there is known there
     if artifact.runtime == "onnxruntime":
         given = dict(artifact.files), artifact.settings
         cells = onnxruntime_backend.executed_cells(*given)

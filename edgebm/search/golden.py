@@ -16,6 +16,7 @@ from edgebm.search.candidates import Candidate
 from edgebm.search.found import Found
 from edgebm.search.job import Job
 from edgebm.search.runner import Runner
+from edgebm.search.simulate import provable
 
 _COUNT = 4
 _BYTES = 4 << 20
@@ -40,7 +41,8 @@ class Golden:
 def golden_samples(job: Job, found: Found) -> Golden:
     """A few evaluation samples with the float model's answers; at least one, at most 4 MiB."""
     golden, size = Golden([], []), 0
-    with Runner(found.choice.baseline.candidate, job.face) as runner:
+    baseline = provable(found.choice.baseline.candidate, found.target)
+    with Runner(baseline, job.face) as runner:
         for feeds in _steps(job, found) if job.states.pairs else job.evaluation.feeds(0, _COUNT):
             answers = runner.run(feeds)
             inputs = [np.asarray(feeds[spec.name]) for spec in job.face.inputs]

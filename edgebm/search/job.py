@@ -22,7 +22,7 @@ from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
 from edgebm.search.judge import Judge, Run
-from edgebm.search.shapes import ShapeLists, static_shapes
+from edgebm.search.shapes import ShapeLists, profile_axes, static_shapes
 from edgebm.search.stateful import Wanted
 from edgebm.spec import Shapes
 
@@ -122,6 +122,14 @@ class Job:
             return ()
         shapes = {name: value.shape for name, value in self.sample().items()}
         return static_shapes(self.face, self.options.shapes, shapes)
+
+    def profile_axes(self) -> dict[str, tuple[int, int, int]]:
+        """The sizes of free axes that engines are compiled for: of samples, and those listed."""
+        sample = {name: value.shape for name, value in self.sample().items()}
+        inputs = {spec.name for spec in self.face.inputs}
+        scanned = self.calibration.scan().shapes
+        seen = [{n: s} for n, shapes in scanned.items() if n in inputs for s in shapes]
+        return profile_axes(self.face, [*seen, *self.static_shapes()], sample, self.states.axes)
 
     def is_ignored(self, name: str, op_type: str) -> bool:
         """Whether the user wants this node in float."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgebm.backends.dialects import cpu_grids
 from edgebm.backends.placement import NOT_QUANTIZED
+from edgebm.backends.runtimes import Builders, grids_of, is_gpu
 from edgebm.errors import BackendFailed
 from edgebm.ir.annotate import annotated, has_ranges, set_quant
 from edgebm.ir.model import Model
@@ -17,9 +17,9 @@ from edgebm.passes.driver import run_passes
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.quant.params import Range
-from edgebm.search.assemble import Graphs, all_candidates
+from edgebm.runtime.engines import RUNTIMES
+from edgebm.search.assemble import Graphs, all_candidates, why_no_integers
 from edgebm.search.build import (
-    Builders,
     build_integer,
     build_promises,
     build_turned,
@@ -28,6 +28,7 @@ from edgebm.search.build import (
 )
 from edgebm.search.candidates import Artifact
 from edgebm.search.estimate import Work, runs_on_samples, stages, write_stage
+from edgebm.search.half import wants_half
 from edgebm.search.job import Job, Progress
 from edgebm.search.probe import Probe, probe
 from edgebm.search.stateful import states_dict
@@ -36,7 +37,7 @@ from edgebm.search.turning import lay_out_cells, untrained
 from edgebm.target import Target
 
 # Where files would be made there is nothing: the graphs tell what would be in them.
-_NO_FILES: Builders = {"onnxruntime": lambda model: {}, "openvino": lambda model: {}}
+_NO_FILES: Builders = {runtime: lambda model: {} for runtime in RUNTIMES}
 _ANY = Range(-1.0, 1.0)
 
 
@@ -121,7 +122,7 @@ def plan_target(job: Job, target: Target) -> Planned:
         lay_out_cells(decided, job.is_ignored)
     turned = untrained(job, decided)
     start = time.perf_counter()
-    artifacts, failures = _artifacts(job, target, Graphs(decided, turned), context)
+    artifacts, failures = _artifacts(job, target, Graphs(decided, turned=turned), context)
     placing_s = time.perf_counter() - start
     candidates = all_candidates(job, target, artifacts)
     work = Work(job, target, candidates, seconds, placing_s, decided)
@@ -143,14 +144,21 @@ def _artifacts(
 ) -> tuple[list[Artifact], list[str]]:
     """As `Search` would build them, integers first, and the words of a runtime that refuses."""
     decided, turned = graphs.decided, graphs.turned
-    floats = [Artifact(runtime, "float", {}, job.model) for runtime in target.runtimes]
+    floats = [
+        Artifact(runtime, "float", {}, job.model, precision=precision)
+        for runtime in target.runtimes
+        for precision in (("f16", "") if is_gpu(runtime) and wants_half(job, target) else ("",))
+    ]
     if "int8" not in target.precisions or not annotated(decided):
         return floats, []
-    grids = cpu_grids(frozenset(target.features))
+    grids = grids_of(target.runtimes, frozenset(target.features))
     build = build_integer if has_ranges(decided) else build_weight_only
     ranged = _with_any_ranges(decided, context) if _promises(job, target) else None
     found: list[Artifact | BackendFailed] = []
     for runtime in target.runtimes:
+        if why := why_no_integers(runtime, replace(graphs, has_peaks=wants_half(job, target))):
+            found.append(BackendFailed(why))
+            continue
         found += build(decided, runtime, grids, job.is_ignored, _NO_FILES)
         if turned is not None:
             found += build_turned(turned, runtime, grids, job.is_ignored, _NO_FILES)

@@ -13,7 +13,6 @@ from edgebm.runtime.candidate_file import board_key
 from edgebm.runtime.journal import Journal
 from edgebm.search.job import Job, Options, Progress
 from edgebm.search.prepare import prepare
-from edgebm.search.target import check_buildable
 from edgebm.target import Target, load_target
 
 
@@ -47,8 +46,6 @@ def prepared(
     targets = [load_target(t) for t in _listed(target)]
     wanted = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     _check_options(options, targets, given.figures)
-    for each in targets:
-        check_buildable(each)
     progress("import", 0, 1)
     imported = import_model(model)
     progress("import", 1, 1)

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgebm.backends.runtimes import made_with
 from edgebm.runtime.built import feeds_sha256, files_sha256
 from edgebm.runtime.cpu import arch, cpu_features, cpu_name, usable_threads
 from edgebm.runtime.journal import Journal
@@ -41,10 +42,11 @@ class Records:
     def parts(self, candidate: Candidate, **more: Any) -> dict[str, Any]:
         """Everything that decides a finding about `candidate`, in JSON types."""
         runtime = candidate.artifact.runtime
+        made = made_with(runtime) or f"simulated on onnxruntime {version('onnxruntime')}"
         return {
             **self._around,
             "artifact": self._artifact(candidate.artifact),
-            "runtime": [runtime, version(runtime)],
+            "runtime": [runtime, made],
             "config": asdict(candidate.config),
             **more,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgebm.errors import UsageError
 from edgebm.search.candidates import Face
@@ -56,6 +56,27 @@ def static_shapes(face: Face, listed: ShapeLists, sample: Shapes) -> tuple[Shape
     if faults:
         raise _refused(sorted(set(faults)), face)
     return tuple(found)
+
+
+def profile_axes(
+    face: Face, seen: Iterable[Shapes], sample: Shapes, growing: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int, int]]:
+    """Smallest, usual and largest size of each free axis of an input, as `EngineConfig.axes`.
+
+    Args:
+        face: the model's inputs.
+        seen: shapes of inputs that must be possible.
+        sample: the usual one of each input.
+        growing: the whole range of axes whose sizes samples do not tell.
+    """
+    specs = {spec.name: spec for spec in face.inputs}
+    usual, _ = _sizes(specs, sample)
+    lists = [_sizes(specs, shapes)[0] for shapes in seen]
+    found = {}
+    for axis, size in usual.items():
+        sizes = [size, *(each[axis] for each in lists if axis in each), *growing.get(axis, ())]
+        found[axis] = (min(sizes), size, max(sizes))
+    return found
 
 
 def _sizes(specs: Mapping[str, TensorSpec], given: Shapes) -> tuple[dict[str, int], list[str]]:

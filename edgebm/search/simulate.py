@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
-from edgebm.backends.dialects import Grid, cpu_dialects, cpu_grids
+from edgebm.backends.dialects import Grid
+from edgebm.backends.half_simulation import in_f32, read_model
 from edgebm.backends.qdq import lower
+from edgebm.backends.runtimes import dialects_of, grids_of, is_gpu
 from edgebm.exec.compare import layer_sqnr_db
 from edgebm.exec.rounded_cells import with_rounded_cells
 from edgebm.ir.annotate import has_ranges
@@ -30,7 +32,7 @@ def rank_grids(
         The grids that do not overflow on the target, and a sentence for the report, empty
         where there was nothing to choose.
     """
-    grids = list(cpu_grids(frozenset(target.features)))
+    grids = list(grids_of(target.runtimes, frozenset(target.features)))
     outputs = [spec.name for spec in job.face.outputs if spec.dtype == "float32"]
     if len(grids) == 1 or not outputs or not has_ranges(decided):
         return grids, ""
@@ -38,7 +40,7 @@ def rank_grids(
     kept = {}
     for done, grid in enumerate(grids):
         progress("choose grid", done, len(grids))
-        dialect = cpu_dialects(target.runtimes[0], grid)[0]
+        dialect = dialects_of(target.runtimes[0], grid)[0]
         lowered, _ = lower(decided, dialect, job.is_ignored)
         samples = job.calibration.feeds(0, count)
         kept[grid] = min(
@@ -54,14 +56,21 @@ def rank_grids(
 
 
 def provable(candidate: Candidate, target: Target) -> Candidate:
-    """The candidate itself, or for a CPU that is not this one its integers in simulation.
+    """The candidate itself, or for a processor that is not this one its rounding in simulation.
 
     Integer kernels of another CPU may add without overflow where this one's overflow, so they
     are simulated in float with the same rounding, from the same Q/DQ graph. Products that
     take their range at run time are built not to overflow anywhere, and integers that are
-    weights alone are multiplied in float.
+    weights alone are multiplied in float. What is for a GPU is read back from its file, and its
+    FP16 numbers are rounded explicitly.
     """
     artifact = candidate.artifact
+    if is_gpu(artifact.runtime):
+        graph = in_f32(read_model(artifact.files["model.onnx"]))
+        simulated = Artifact(
+            "onnxruntime", artifact.kind, onnxruntime_backend.build_plain(graph), graph
+        )
+        return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
     if not target.missing() or artifact.weight_bits or artifact.kind in {"float", *AT_RUN_TIME}:
         return candidate
     files = onnxruntime_backend.build_plain(with_rounded_cells(artifact.lowered))

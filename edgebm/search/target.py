@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from edgebm.backends.dialects import Grid
 from edgebm.data.batch import Feeds
-from edgebm.errors import BackendFailed, BackendUnavailable
+from edgebm.errors import BackendFailed
 from edgebm.ir.model import Model
 from edgebm.runtime.journal import Journal
 from edgebm.search.assemble import Graphs, all_candidates, build_floats, build_integers
@@ -17,6 +17,8 @@ from edgebm.search.choose import Choice, Chooser
 from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
 from edgebm.search.found import Found, inspect
+from edgebm.search.half import STEP as CHECK_HALF
+from edgebm.search.half import half_note, wants_half, with_peaks
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.measuring import Measuring
@@ -37,19 +39,6 @@ from edgebm.target import Target
 _TURN = "turn GRU"
 
 
-def check_buildable(target: Target) -> None:
-    """Refuse a target that nothing can be built for.
-
-    Raises:
-        BackendUnavailable: it needs TensorRT.
-    """
-    if "tensorrt" in target.runtimes:
-        raise BackendUnavailable(
-            f"{target.name} needs TensorRT, which this version of edgebm does not build for",
-            hint="CPU targets work: 'edgebm targets' lists them",
-        )
-
-
 class Search:
     """The stages for one target, in order.
 
@@ -66,7 +55,6 @@ class Search:
         journal: Journal | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        check_buildable(target)
         self.job, self.target, self.progress = job, target, progress
         self.journal, self.deadline = journal or Journal(), deadline or Deadline()
         self.stages = Stages(self.deadline, Seconds(job, target, self.journal))
@@ -88,11 +76,12 @@ class Search:
             KeyboardInterrupt: the user ended it before anything was measured and judged.
         """
         decided = self.stages.run("quantize", self.decisions.passes, noted=False)
-        floats = build_floats(self.job, self.target, self.deadline, self.failures)
+        floats = build_floats(self.job, self.target, self.deadline, self.failures, self._half)
         mend = None
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.decisions.grids(decided))
-            graphs = self._graphs(decided)
+            noted = self._half(decided)
+            graphs = replace(self._graphs(noted or decided), has_peaks=noted is not None)
             self.stages.run("build", lambda: self._build(graphs, grids or [], floats))
             mend = self._mend()
         candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
@@ -102,7 +91,7 @@ class Search:
         if decided is not None and waiting(race):
             self._train(decided, race)
         reference = self._reference(race)
-        with Runner(reference, self.job.face) as opened:
+        with Runner(provable(reference, self.target), self.job.face) as opened:
             judge = self.job.judged_by(self.job.as_run(_as_run(opened)))
             scores = self.scores = self._scored_by(judge, reference)
             self.stages.showable = lambda: bool(scores.known)
@@ -118,6 +107,12 @@ class Search:
         self._explain(mend, found, race)
         self.stages.run("inspect", lambda: self._inspect(found))
         return self._ended(found)
+
+    def _half(self, model: Model) -> Model | None:
+        """`model` with its peaks; None where nothing is written in FP16, or time is over."""
+        if not wants_half(self.job, self.target):
+            return None
+        return self.stages.run(CHECK_HALF, lambda: with_peaks(self.job, model, self.tick))
 
     def tick(self, step: str, done: int, total: int) -> None:
         """Progress of work that may be cut off here.
@@ -144,7 +139,7 @@ class Search:
         if self.measuring.is_here:
             return Graphs(decided, untrained=untrained(self.job, decided))
         turned = self.stages.run(_TURN, lambda: self.decisions.turned(decided), noted=False)
-        return Graphs(decided, turned)
+        return Graphs(decided, turned=turned)
 
     def _train(self, decided: Model, race: Race) -> None:
         """Turn GRUs where that would be the fastest; what was timed untrained leaves the race."""
@@ -248,6 +243,8 @@ class Search:
 
     def _found(self, choice: Choice, judge: Judge) -> Found:
         notes = [*self.job.notes, *self.decisions.notes, promise_note(choice)]
+        if wants_half(self.job, self.target):
+            notes.append(half_note(self.job))
         found = Found(
             self.target,
             choice,

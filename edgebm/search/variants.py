@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from typing import Any
 
+from edgebm.backends.runtimes import made_with
 from edgebm.errors import EdgebmError
 from edgebm.runtime.built import files_sha256
 from edgebm.runtime.cpu import cpu_features
@@ -119,7 +119,7 @@ def _variant(
         precision=candidate.precision,
         files=files,
         config=candidate.config,
-        runtime_version=version(artifact.runtime),
+        runtime_version=made_with(artifact.runtime),
         requires=tuple(sorted(features)),
         tolerance=tolerances(errors),
         layers=found.layers.get(candidate.id, {}),

@@ -16,7 +16,6 @@ from edgebm.search.job import Options, Progress, quiet
 from edgebm.search.prepare import prepare
 from edgebm.search.sparsity import shrunk
 from edgebm.search.stateful import wanted_states
-from edgebm.search.target import check_buildable
 from edgebm.target import load_target
 
 
@@ -64,7 +63,6 @@ def analyze(  # noqa: PLR0913 - one keyword per option of the command line
     if subset_size is not None and subset_size < 1:
         raise UsageError(f"subset_size must be above 0, not {subset_size}")
     board = load_target(target)
-    check_buildable(board)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     tick = progress or quiet
     tick("import", 0, 1)
