@@ -55,8 +55,9 @@ class Dialect:
     `free_transposed` says whether a ConvTranspose may have groups, and inputs below zero.
     `unfit` says why the engine gains nothing by integers in a node, "" where it may gain.
     `skip_of` says which input of a residual Add is read through Q/DQ where the Conv behind the
-    other one is integer. `half_scales` says whether scales have to be FP16 numbers. `grid` holds
-    the bits that its kernels take.
+    other one is integer. `tables` says whether rows of integers can be picked from an embedding.
+    `half_scales` says whether scales have to be FP16 numbers. `grid` holds the bits that its
+    kernels take.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Dialect:
     cells: frozenset[str] = frozenset()
     unfit: Callable[[ir.Node], str] = _all_fit
     skip_of: Callable[[ir.Node], tuple[int, ir.Node] | None] = _no_skips
+    tables: bool = True
     half_scales: bool = False
     grid: Grid = EXACT
 

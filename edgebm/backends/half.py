@@ -12,8 +12,9 @@ from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, is_float
 
+_MOST = float(np.finfo(np.float16).max)
 # Half of what FP16 can hold: an input that calibration has not seen may be larger.
-LARGEST = float(np.finfo(np.float16).max) / 2
+LARGEST = _MOST / 2
 _COARSE = 0.01  # relative error of a constant that is no FP16 number any more
 _Q_DQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Small differences become large, or large ones larger: what they give is not for FP16.
@@ -41,7 +42,7 @@ def needs_f32(model: Model) -> dict[str, str]:
     """
     found = {node.name or "": why for node in model.nodes() if (why := _own_reason(node))}
     nodes = {node.name or "": node for node in model.nodes()}
-    for name, why in list(_around(nodes, found)):
+    for name, why in list(_around(nodes)):
         found.setdefault(name, why)
     for name in list(_between(nodes, found)):
         found.setdefault(name, "it stands between nodes that stay in f32")
@@ -58,12 +59,18 @@ def _own_reason(node: ir.Node) -> str:
         return "it has a graph of its own"
     if node.op_type in _F32_ONLY:
         return f"{node.op_type} computes in f32"
-    if node.op_type in _STEEP:
+    if _is_steep(node):
         return f"{node.op_type} loses too much in f16"
     for value in values:
         if why := _unfit(value):
             return why
     return ""
+
+
+def _is_steep(node: ir.Node) -> bool:
+    return node.op_type in _STEEP or (
+        node.op_type == "Mul" and node.inputs[0] is node.inputs[1]  # a square
+    )
 
 
 def _attrs(node: ir.Node) -> Iterator[ir.Attr]:
@@ -77,7 +84,7 @@ def _unfit(value: ir.Value) -> str:
         peak = _peak(value)
         return f"'{value.name}' reaches {peak:.3g}" if peak is not None and peak > LARGEST else ""
     top = float(np.abs(array).max(initial=0.0))
-    if top > np.finfo(np.float16).max:
+    if top > _MOST:
         return f"the constant '{value.name}' reaches {top:.3g}"
     # Of a tensor some small values may go; a single number is there for what it is.
     if array.size == 1 and top and abs(float(np.float16(top)) - top) > _COARSE * top:
@@ -95,13 +102,12 @@ def _peak(value: ir.Value) -> float | None:
     return peak_of(value)
 
 
-def _around(nodes: Mapping[str, ir.Node], found: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _around(nodes: Mapping[str, ir.Node]) -> Iterator[tuple[str, str]]:
     """Neighbours that only make sense in FP32: what divides by a root, sums squares, counts."""
     for name, node in nodes.items():
-        for before in _producers(node):
-            steep = before.name in found and before.op_type in _STEEP
-            if steep and (node.op_type in _SCALED or node.op_type.startswith("Reduce")):
-                yield name, f"it reads {before.op_type} '{before.name}'"
+        scales = node.op_type in _SCALED or node.op_type.startswith("Reduce")
+        for before in filter(_is_steep, _producers(node) if scales else ()):
+            yield name, f"it reads {before.op_type} '{before.name}'"
         if node.op_type == "Div" and const(node.inputs[1]) is None:
             yield name, "its divisor is computed"
         if node.op_type == "Cast" and not is_float(node.outputs[0]) and is_float(node.inputs[0]):

@@ -43,7 +43,7 @@ def lower(model: Model, dialect: Dialect, ignored: Ignored) -> tuple[Model, Plac
     out = model.clone()
     plan = place(out, dialect, ignored, decided=True)
     writer = _Writer(out.graph.graph, dialect, plan)
-    for node in list(out.nodes("Gather")):
+    for node in list(out.nodes("Gather")) if dialect.tables else ():
         if not ignored(node.name or "", node.op_type):
             writer.table(node)
     for node in plan.nodes:

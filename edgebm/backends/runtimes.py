@@ -36,6 +36,11 @@ def is_gpu(runtime: str) -> bool:
     return runtime not in CPU_RUNTIMES
 
 
+def runs_as(runtime: str) -> str:
+    """The runtime whose answers are seen here in place of its own: a GPU's are simulated."""
+    return "onnxruntime" if is_gpu(runtime) else runtime
+
+
 def made_with(runtime: str) -> str:
     """The version of the runtime that its answers are seen on here; "" for a GPU's: on none."""
     return "" if is_gpu(runtime) else version(runtime)

@@ -31,6 +31,7 @@ EXAMPLE = """\
 Examples:
   edgebm quantize model.onnx -d samples.npz -o model.int8.onnx
   edgebm quantize model.onnx -d samples.npz --runtime openvino
+  edgebm quantize model.onnx -d samples.npz -t jetson-orin-nano
   edgebm quantize pruned.onnx -d samples.npz -r int8-accurate --ignored head.conv
 """
 
@@ -38,14 +39,13 @@ Examples:
 @click.command(epilog=EXAMPLE)
 @click.argument("model")
 @data_option("the samples to calibrate on.")
-@target_option("Device whose CPU decides how many bits there are.")
+@target_option("Device whose processor decides how many bits there are.")
 @recipe_option
 @click.option(
     "--runtime",
-    type=click.Choice(["onnxruntime", "openvino"]),
-    default="onnxruntime",
-    show_default=True,
-    help="Whose kernels decide where Q/DQ nodes are placed.",
+    type=click.Choice(["onnxruntime", "openvino", "tensorrt"]),
+    help="Whose kernels decide where Q/DQ nodes are placed. Default: onnxruntime where the target "
+    "has it.",
 )
 @out_option("ONNX file to write. Default: NAME.RECIPE.onnx in this folder.")
 @ignored_option

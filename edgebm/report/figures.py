@@ -14,7 +14,12 @@ from edgebm.report.labels import Point, label_points
 from edgebm.report.rows import Report, floor_value, is_float, runtime_name
 from edgebm.report.svg import FAINT, GRID, INK, row_legend, style, to_svg
 
-RUNTIME_COLOURS = {"openvino": "#2563a8", "onnxruntime": "#c2570c", "tensorrt": "#4d7c0f"}
+RUNTIME_COLOURS = {
+    "openvino": "#2563a8",
+    "onnxruntime": "#c2570c",
+    "tensorrt": "#4d7c0f",
+    "onnxruntime-cuda": "#0f766e",
+}
 PRECISION_COLOURS = {"int8": "#2563a8", "float": "#9aa5b1"}
 REPAIR_COLOUR = "#1a7f4b"
 MAX_LAYERS = 40

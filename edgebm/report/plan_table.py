@@ -119,7 +119,9 @@ def _candidate_lines(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
         name = f"{runtime_name(each['runtime'])} {each['precision']}{note}"
         threads.setdefault(name, []).append(str(each["threads"]))
     return [
-        f"{name} on {', '.join(counts)} thread{'' if counts == ['1'] else 's'}"
+        name
+        if counts == ["0"]
+        else f"{name} on {', '.join(counts)} thread{'' if counts == ['1'] else 's'}"
         for name, counts in threads.items()
     ]
 

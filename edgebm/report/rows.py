@@ -18,7 +18,12 @@ _KEYS = (
     *("candidates", "layers", "notes", "skips", "steps", "warnings"),
 )
 
-_RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+_RUNTIMES = {
+    "openvino": "OpenVINO",
+    "onnxruntime": "ONNX Runtime",
+    "tensorrt": "TensorRT",
+    "onnxruntime-cuda": "ONNX Runtime CUDA",
+}
 
 
 @dataclass(frozen=True, slots=True)

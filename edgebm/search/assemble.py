@@ -99,7 +99,7 @@ def build_integers(
         failures: gets a sentence for each placement that the runtime refuses.
     """
     integers: list[Artifact] = []
-    if why := why_no_integers(runtime, graphs):
+    if why := why_no_integers(job, runtime, graphs):
         failures.append(why)
         return []
     build = build_integer if has_ranges(graphs.decided) else build_weight_only
@@ -119,10 +119,12 @@ def build_integers(
     return [replace(artifact, pruned=job.is_student) for artifact in integers]
 
 
-def why_no_integers(runtime: str, graphs: Graphs) -> str:
-    """Why a GPU gets no integers, as a sentence; "" if it may."""
+def why_no_integers(job: Job, runtime: str, graphs: Graphs) -> str:
+    """Why a GPU gets no integers, as a sentence; "" if it may, or nothing is quantized."""
     if not is_gpu(runtime) or not annotated(graphs.decided):
         return ""
+    if not has_ranges(graphs.decided) and job.made_up and job.recipe.needs_samples:
+        return f"{runtime}: int8 needs samples (-d); without, f16 is the smallest that it takes"
     if not has_ranges(graphs.decided):
         return f"{runtime}: weights alone are not stored as integers there; f16 halves them"
     if not graphs.has_peaks:

@@ -94,6 +94,11 @@ class Candidate:
         return "+".join(parts)
 
     @property
+    def shown_threads(self) -> int:
+        """For people; 0 on a GPU, where threads decide nothing."""
+        return self.config.threads if self.artifact.runtime in CPU_RUNTIMES else 0
+
+    @property
     def id(self) -> str:
         return f"{self.artifact.runtime}/{self.precision}/t{self.config.threads}"
 

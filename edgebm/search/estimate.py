@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgebm.backends.runtimes import grids_of
+from edgebm.backends.runtimes import grids_of, is_gpu, runs_as
 from edgebm.ir.annotate import has_ranges, quant_of, range_of
 from edgebm.ir.edit import const
 from edgebm.ir.model import Model
@@ -28,10 +28,12 @@ from edgebm.passes.smooth_activations import SmoothActivations
 from edgebm.recipe import Recipe
 from edgebm.runtime.turns import P99_CALLS, TURNS, calls_in_turn, turn_seconds
 from edgebm.search.candidates import Candidate
+from edgebm.search.half import STEP as CHECK_HALF
+from edgebm.search.half import wants_half
 from edgebm.search.job import Job
 from edgebm.search.probe import Probe
 from edgebm.search.sensitivity import MOST_SECONDS, SAMPLES
-from edgebm.search.simulate import provable
+from edgebm.search.simulate import is_simulated
 from edgebm.target import Target
 
 Stage = tuple[str, float, str]  # its name, seconds, and how that was reckoned
@@ -79,7 +81,8 @@ class Work:
     @property
     def trials(self) -> list[Candidate]:
         """One candidate of each kind that is tried out in a process of its own."""
-        runs = {c.answers_id: c for c in self.candidates if provable(c, self.target) is c}
+        here = (c for c in self.candidates if not is_simulated(c, self.target))
+        runs = {c.answers_id: c for c in here}
         return list(runs.values())
 
 
@@ -94,6 +97,8 @@ def stages(work: Work, speed: Probe) -> list[Stage]:
     """Every stage of the search for one target, in order."""
     done = [(name, spent, "as long as it took now") for name, spent in work.seconds.items()]
     found = [*done, *(_step(step, work, speed) for step in work.steps)]
+    if wants_half(work.job, work.target):
+        found += [_half(work, speed)]
     found += [_grid(work, speed), _build(work, speed), _try_out(work, speed)]
     if work.target.is_host:
         found += [_measure(work, speed)]
@@ -199,6 +204,12 @@ def _gptq_seconds(decided: Model, rows: int) -> tuple[float, float]:
     return per_sample, once
 
 
+def _half(work: Work, speed: Probe) -> Stage:
+    """Every value of the model and of its decided form, on every calibration sample."""
+    each = len(work.job.calibration) * (_SIMULATE * speed.call_s + speed.read_s)
+    return (CHECK_HALF, 2 * (speed.load_s + each), f"{len(work.job.calibration)} samples, twice")
+
+
 def _grid(work: Work, speed: Probe) -> Stage:
     grids = grids_of(work.target.runtimes, frozenset(work.target.features))
     if len(grids) == 1 or not has_ranges(work.decided):
@@ -216,7 +227,7 @@ def _build(work: Work, speed: Probe) -> Stage:
 
 def _try_out(work: Work, speed: Probe) -> Stage:
     each = [
-        speed.process_s[c.artifact.runtime]
+        speed.process_s[runs_as(c.artifact.runtime)]
         + _OPEN * speed.load_s
         + _TRIAL_CALLS * _call(c, work.target, speed)
         for c in work.trials
@@ -237,7 +248,8 @@ def _measure(work: Work, speed: Probe) -> Stage:
 def _evaluate(work: Work, speed: Probe) -> Stage:
     lengths = work.job.evaluation.lengths
     total = len(lengths)
-    slow = _SIMULATE if work.target.missing() else 1.0
+    simulated = work.target.missing() or any(map(is_gpu, work.target.runtimes))
+    slow = _SIMULATE if simulated else 1.0
     compared = total if speed.judged_by == "agreement" else min(_AGREEMENT, total)
     calls = 2 * sum(lengths[:compared]) + (sum(lengths) if speed.judged_by == "metric" else 0)
     each = _OPEN * speed.load_s + calls * (slow * speed.call_s + speed.read_s)

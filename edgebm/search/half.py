@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from edgebm.backends.half import needs_f32
 from edgebm.backends.half_masks import settle_masks
 from edgebm.backends.runtimes import is_gpu
 from edgebm.exec.peaks import note_peaks
 from edgebm.ir.model import Model
+from edgebm.ir.traits import RECURRENT
+from edgebm.search.candidates import Artifact
 from edgebm.search.job import Job, Progress
 from edgebm.target import Target
 
 STEP = "check f16"
+_SHOWN = 5
 
 
 def wants_half(job: Job, target: Target) -> bool:
@@ -35,8 +39,18 @@ def with_peaks(job: Job, model: Model, progress: Progress) -> Model:
     return note_peaks(settle_masks(model), job.calibration.feeds(), tick)
 
 
-def half_note(job: Job) -> str:
-    """How far the check of FP16 goes, as a sentence for the report."""
-    if job.made_up:
-        return "no value overflows f16 on made-up inputs; samples (-d) would prove more"
-    return f"no value overflows f16 on {len(job.calibration)} calibration samples"
+def half_notes(job: Job, artifact: Artifact) -> list[str]:
+    """What was written in FP16, how far that is checked, and what was not, for the report."""
+    if artifact.precision != "f16":
+        return []
+    made_up = "made-up inputs; samples (-d) would prove more"
+    over = made_up if job.made_up else f"{len(job.calibration)} calibration samples"
+    notes = [f"no value overflows f16 on {over}"]
+    if kept := needs_f32(artifact.lowered):
+        shown = [f"'{name}' ({why})" for name, why in list(kept.items())[:_SHOWN]]
+        more = ", ..." if len(kept) > _SHOWN else ""
+        notes.append(f"{len(kept)} nodes stay in f32 beside f16: {', '.join(shown)}{more}")
+    cells = [node.name or "?" for node in artifact.lowered.nodes(*RECURRENT)]
+    if cells:
+        notes.append(f"recurrent layers run in f16, not in integers: {', '.join(cells)}")
+    return notes

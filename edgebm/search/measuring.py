@@ -14,7 +14,7 @@ from edgebm.search.job import Job, Progress
 from edgebm.search.race import Race
 from edgebm.search.records import Records
 from edgebm.search.runner import built
-from edgebm.search.simulate import provable
+from edgebm.search.simulate import is_simulated
 from edgebm.target import Target
 
 _SHARE = 0.5  # of the time that is left: a latency is worth nothing without a score
@@ -49,7 +49,7 @@ class Measuring:
         runnable = {
             c.answers_id: c
             for c in reversed(candidates)  # so that the first thread count stays
-            if provable(c, self._target) is c
+            if not is_simulated(c, self._target)
         }
         for done, (key, candidate) in enumerate(runnable.items()):
             self._progress("try out", done, len(runnable))

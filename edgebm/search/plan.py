@@ -156,7 +156,8 @@ def _artifacts(
     ranged = _with_any_ranges(decided, context) if _promises(job, target) else None
     found: list[Artifact | BackendFailed] = []
     for runtime in target.runtimes:
-        if why := why_no_integers(runtime, replace(graphs, has_peaks=wants_half(job, target))):
+        noted = replace(graphs, has_peaks=wants_half(job, target))
+        if why := why_no_integers(job, runtime, noted):
             found.append(BackendFailed(why))
             continue
         found += build(decided, runtime, grids, job.is_ignored, _NO_FILES)
@@ -195,7 +196,7 @@ def _target_dict(planned: Planned, speed: Probe) -> dict[str, Any]:
                 "id": candidate.id,
                 "runtime": candidate.artifact.runtime,
                 "precision": candidate.precision,
-                "threads": candidate.config.threads,
+                "threads": candidate.shown_threads,
                 "only_timed": candidate.artifact.promise,
             }
             for candidate in work.candidates

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from edgebm.backends.runtimes import runs_as
 from edgebm.errors import BackendUnavailable
 from edgebm.exec.collect import FloatRunner, collect
 from edgebm.passes.quantize_activations import QuantizeActivations
@@ -54,7 +55,8 @@ def probe(job: Job, targets: Sequence[Target], progress: Progress) -> Probe:
         DataError: the model does not run on a sample.
     """
     runtimes: list[str] = list(dict.fromkeys(r for target in targets for r in target.runtimes))
-    total = len(runtimes) + 3
+    here = list(dict.fromkeys(map(runs_as, runtimes)))
+    total = len(here) + 3
     progress("estimate", 0, total)
     read_s = _reading(job)
     progress("estimate", 1, total)
@@ -62,7 +64,7 @@ def probe(job: Job, targets: Sequence[Target], progress: Progress) -> Probe:
     progress("estimate", 2, total)
     sweep_s, settle_s = _sweeping(job, runtimes)
     process_s: dict[str, float] = {}
-    for done, runtime in enumerate(runtimes, start=3):
+    for done, runtime in enumerate(here, start=3):
         progress("estimate", done, total)
         process_s[runtime] = _starting(runtime)
     progress("estimate", total, total)

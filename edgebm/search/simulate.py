@@ -55,6 +55,15 @@ def rank_grids(
     )
 
 
+def is_simulated(candidate: Candidate, target: Target) -> bool:
+    """Whether its answers are seen here in simulation only."""
+    artifact = candidate.artifact
+    if is_gpu(artifact.runtime):
+        return True
+    exact = artifact.weight_bits or artifact.kind in {"float", *AT_RUN_TIME}
+    return bool(target.missing()) and not exact
+
+
 def provable(candidate: Candidate, target: Target) -> Candidate:
     """The candidate itself, or for a processor that is not this one its rounding in simulation.
 
@@ -65,14 +74,14 @@ def provable(candidate: Candidate, target: Target) -> Candidate:
     FP16 numbers are rounded explicitly.
     """
     artifact = candidate.artifact
+    if not is_simulated(candidate, target):
+        return candidate
     if is_gpu(artifact.runtime):
         graph = in_f32(read_model(artifact.files["model.onnx"]))
         simulated = Artifact(
             "onnxruntime", artifact.kind, onnxruntime_backend.build_plain(graph), graph
         )
         return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))
-    if not target.missing() or artifact.weight_bits or artifact.kind in {"float", *AT_RUN_TIME}:
-        return candidate
     files = onnxruntime_backend.build_plain(with_rounded_cells(artifact.lowered))
     simulated = Artifact("onnxruntime", artifact.kind, files, artifact.lowered)
     return Candidate(simulated, EngineConfig(settings={"emulate": "1"}))

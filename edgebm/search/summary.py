@@ -39,7 +39,7 @@ def candidate_dict(
         "id": candidate.id,
         "runtime": candidate.artifact.runtime,
         "precision": candidate.precision,
-        "threads": candidate.config.threads,
+        "threads": candidate.shown_threads,
         "p50_ms": measured.p50_ms,
         "p99_ms": measured.p99_ms,
         "turns": measured.turns_ms,
@@ -69,7 +69,7 @@ def side_dict(outcome: Outcome, peak_memory_mib: float | None) -> dict[str, Any]
         "peak_memory_mib": peak_memory_mib,
         "runtime": candidate.artifact.runtime,
         "precision": candidate.precision,
-        "threads": candidate.config.threads,
+        "threads": candidate.shown_threads,
     }
 
 

@@ -18,7 +18,7 @@ from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
 from edgebm.search.found import Found, inspect
 from edgebm.search.half import STEP as CHECK_HALF
-from edgebm.search.half import half_note, wants_half, with_peaks
+from edgebm.search.half import half_notes, wants_half, with_peaks
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.measuring import Measuring
@@ -243,8 +243,7 @@ class Search:
 
     def _found(self, choice: Choice, judge: Judge) -> Found:
         notes = [*self.job.notes, *self.decisions.notes, promise_note(choice)]
-        if wants_half(self.job, self.target):
-            notes.append(half_note(self.job))
+        notes += half_notes(self.job, choice.chosen.candidate.artifact)
         found = Found(
             self.target,
             choice,

@@ -39,6 +39,7 @@ TENSORRT = Dialect(
     carries=frozenset(),
     unfit=unfit,
     skip_of=skip_of,
+    tables=False,
     half_scales=True,
 )
 

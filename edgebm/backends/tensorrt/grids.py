@@ -8,8 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgebm.backends.tensorrt.reading import (
+    COPIES,
     DQ,
     Fault,
+    Q,
     Reading,
     constant_behind,
     dequantizer,
@@ -18,12 +20,13 @@ from edgebm.backends.tensorrt.reading import (
     stored_type,
     zero_of,
 )
-from edgebm.ir.edit import const, input_at
+from edgebm.ir.edit import const, input_at, inputs
 from edgebm.ir.traits import MATMULS, channel_axis
 
 _TAKEN = frozenset({ir.DataType.INT8, ir.DataType.INT4, ir.DataType.FLOAT8E4M3FN})
 _FP4 = "FLOAT4E2M1"  # a name, as older versions of onnx_ir do not have it
 _INT4 = ir.DataType.INT4
+_NARROW = frozenset({ir.DataType.INT8, ir.DataType.INT4, ir.DataType.UINT4})
 
 
 def zero_points(reading: Reading) -> Iterator[Fault]:
@@ -161,3 +164,14 @@ def int4_weights(reading: Reading) -> Iterator[Fault]:
         if scale is not None and shape and len(_blocked_axes(scale.shape, shape) or []) != 1:
             have = _by(scale.shape) or "of one number"
             yield node, f"its scales {have} are not blocks along one axis of {_by(shape)}"
+
+
+def bare_integers(reading: Reading) -> Iterator[Fault]:
+    """E17."""
+    for node in reading.nodes:
+        if node.op_type in (Q, DQ):
+            continue
+        for value in inputs(node):
+            folded = node.op_type in COPIES and constant_behind(value) is not None
+            if value.dtype in _NARROW and not folded:
+                yield node, f"it reads {value.dtype.name.lower()} from '{value.name}'"

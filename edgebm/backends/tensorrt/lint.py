@@ -40,6 +40,7 @@ CHECKS: Mapping[str, Check] = {
     "E14": operators.half_layers,
     "E15": operators.forms,
     "E16": grids.int4_weights,
+    "E17": grids.bare_integers,
     "W01": layers.both_operands,
     "W02": layers.fusions,
     "W03": layers.batch_norms,

@@ -15,9 +15,10 @@ from edgebm.ir.traits import RECURRENT
 # Its parser reads `trt` as its own: there are Q and DQ of types that old opsets do not have.
 _DOMAINS = frozenset({"", "ai.onnx", "trt"})
 _OLDEST_OPSET = 9
-# The newest opset from a version on. That of 11.0 is in NVIDIA's list of opsets, the others are
-# those of the ONNX versions that changelogs name.
-_NEWEST_OPSETS = (((11, 0), 25), ((10, 11), 23), ((10, 6), 22), ((10, 0), 20))
+# The newest opset from a version on. That of 11.0 is in NVIDIA's list of opsets, that of 10.15 in
+# the parser's own list of operators, and the others are those of the ONNX versions that
+# changelogs name.
+_NEWEST_OPSETS = (((11, 0), 25), ((10, 15), 24), ((10, 11), 23), ((10, 6), 22), ((10, 0), 20))
 _NOT_IMPORTED = frozenset(
     {
         "AffineGrid", "Bernoulli", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
@@ -32,6 +33,10 @@ _NOT_IMPORTED = frozenset(
     }
 )  # fmt: skip
 _TOO_MANY_K = 3840
+_REDUCTIONS = (
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
+)  # fmt: skip
 _CELL_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -120,11 +125,18 @@ def _resize(node: ir.Node) -> Iterator[str]:
         yield "it has antialias"
     if node.attributes.get_string("mode", "nearest") == "cubic":
         yield "its mode is cubic"
+    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        yield f"its keep_aspect_ratio_policy is {policy}"
 
 
 def _max_pool(node: ir.Node) -> Iterator[str]:
     if len(node.outputs) > 1 and node.outputs[1].name:
         yield "it gives out indices"
+    yield from _pool(node)
+
+
+def _pool(node: ir.Node) -> Iterator[str]:
     if any(step != 1 for step in node.attributes.get_ints("dilations", [])):
         yield "it is dilated"
 
@@ -133,6 +145,20 @@ def _top_k(node: ir.Node) -> Iterator[str]:
     count = const(input_at(node, 1))
     if count is not None and count.size == 1 and int(count.reshape(-1)[0]) >= _TOO_MANY_K:
         yield f"its K is {int(count.reshape(-1)[0])}, not below {_TOO_MANY_K}"
+
+
+def _first_output(node: ir.Node) -> Iterator[str]:
+    if any(out.is_graph_output() or tuple(out.uses()) for out in node.outputs[1:]):
+        yield "its mean or deviation is read"
+
+
+def _constant_at(index: int, what: str) -> Callable[[ir.Node], Iterator[str]]:
+    def check(node: ir.Node) -> Iterator[str]:
+        value = input_at(node, index)
+        if value is not None and const(value) is None:
+            yield f"its {what} are computed"
+
+    return check
 
 
 def _loop(node: ir.Node) -> Iterator[str]:
@@ -148,6 +174,11 @@ _FORMS: dict[str, Callable[[ir.Node], Iterator[str]]] = {
     **dict.fromkeys(sorted(RECURRENT), _cell),
     "Resize": _resize,
     "MaxPool": _max_pool,
+    "AveragePool": _pool,
+    "LpPool": _pool,
+    "LayerNormalization": _first_output,
+    "CumSum": _constant_at(1, "axes"),
+    **dict.fromkeys(_REDUCTIONS, _constant_at(1, "axes")),
     "TopK": _top_k,
     "Loop": _loop,
 }

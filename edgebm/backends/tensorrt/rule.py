@@ -12,6 +12,7 @@ Severity = Literal["error", "warning"]
 # Where a rule was read. `Rule.source` names some of the keys.
 SOURCES = {
     "P": "the parser's source, onnx-tensorrt 10.1-GA (the newest that is public), its changelog",
+    "O": "the parser's own list of operators, `operators.md` of 10.15",
     "H": "`NvInfer.h` of 10.3 and 11.1, at IQuantizeLayer and IDequantizeLayer",
     "G": "TensorRT's developer guide: explicit quantization, fused attention, opsets of each "
     "release",

@@ -102,9 +102,10 @@ _ERRORS = (
     ),
     Rule(
         "E15",
-        "LSTM, GRU, RNN, Resize, MaxPool, TopK and Loop have a form that the parser takes.",
+        "Recurrent operators, pooling, Resize, TopK, Loop and some others have a form that the "
+        "parser takes.",
         "Export the operator in the form that the finding names, or cut it off.",
-        "P",
+        "P O",
         unseen="NonZero and NonMaxSuppression are taken: their outputs have a size that only a "
         "run tells. Shapes that a Loop carries are compared only where the file says them.",
     ),
@@ -113,6 +114,15 @@ _ERRORS = (
         "An int4 weight is a constant with an even last axis and scales for blocks along one.",
         "Quantize weights only, in blocks, and pad an odd axis.",
         "P H",
+    ),
+    Rule(
+        "E17",
+        "Integers of 8 bits and fewer are written by Q and read by DQ; no other operator takes "
+        "them.",
+        "Dequantize in front of the operator; leave the table of an embedding in FP16.",
+        "O",
+        unseen="A constant that is only moved on its way to DQ is taken to be folded, and not "
+        "named.",
     ),
 )  # fmt: skip
 _WARNINGS = (
@@ -218,7 +228,8 @@ _WARNINGS = (
         "What is not quantized computes in FP16; inputs and outputs stay FP32 behind a Cast.",
         "Convert the rest of the graph to FP16: strong typing computes what the file says.",
         "M",
-        unseen="Whether the values of a layer fit into FP16 is seen only on samples.",
+        unseen="Whether the values of a layer fit into FP16 is seen only on samples, so what "
+        "stands between Casts from and to FP16 is taken to be in FP32 on purpose.",
     ),
 )  # fmt: skip
 RULES: dict[str, Rule] = {rule.code: rule for rule in (*_ERRORS, *_WARNINGS)}

@@ -19,7 +19,7 @@ from edgebm.backends.tensorrt.reading import (
     label,
     layer_before,
 )
-from edgebm.ir.edit import input_at
+from edgebm.ir.edit import input_at, inputs
 from edgebm.ir.traits import MATMULS
 
 # Of two or more inputs of one type, by the ONNX standard too; files that tools cut up break it.
@@ -28,6 +28,7 @@ _ONE_TYPE = MATMULS | {
 }  # fmt: skip
 _PLAIN = COPIES | {Q, DQ, "Constant", "ConstantOfShape", "Gather", "Expand", "Concat", "Pad"}
 _FREE_SCALES = (11, 1)
+_HALF = ir.DataType.FLOAT16
 _SHOWN = 3
 
 
@@ -69,10 +70,40 @@ def remainder(reading: Reading) -> Iterator[Fault]:
     if not reading.is_quantized:
         return
     left = [node for node in reading.nodes if _is_left_in_f32(node)]
+    meant = _between_casts(left)
+    left = [node for node in left if node not in meant]
     if left:
         names = ", ".join(f"{node.op_type} '{label(node)}'" for node in left[:_SHOWN])
         more = ", ..." if len(left) > _SHOWN else ""
         yield None, f"{len(left)} nodes that are not quantized compute in FP32: {names}{more}"
+
+
+def _between_casts(nodes: list[ir.Node]) -> set[ir.Node]:
+    """Those that FP16 reaches, or that reach it, through Casts and others of `nodes`."""
+    known = set(nodes)
+    front = [node for node in nodes if _touches_half(node)]
+    found = set(front)
+    while front:
+        for near in _neighbours(front.pop()):
+            if near in known and near not in found:
+                found.add(near)
+                front.append(near)
+    return found
+
+
+def _touches_half(node: ir.Node) -> bool:
+    for near in _neighbours(node):
+        values = (*near.inputs, *near.outputs)
+        if near.op_type == "Cast" and any(v is not None and v.dtype == _HALF for v in values):
+            return True
+    return False
+
+
+def _neighbours(node: ir.Node) -> list[ir.Node]:
+    """What computes the inputs of `node`, and what reads its outputs."""
+    before = [value.producer() for value in inputs(node)]
+    behind = [user for out in node.outputs for user, _ in out.uses()]
+    return [*(n for n in before if n is not None), *behind]
 
 
 def _is_left_in_f32(node: ir.Node) -> bool:

@@ -64,6 +64,7 @@ CONSTANTS: dict[str, Array] = {
     "k5": np.asarray([5]),
     "cells": np.ones((1, 16, 4), np.float32),
     "cells2": np.ones((2, 16, 4), np.float32),
+    "along": np.asarray([1]),
     "twice": np.asarray([1, 1, 2, 2], np.float32),
 }
 
@@ -197,6 +198,11 @@ CASES: dict[str, tuple[str, str]] = {
         product(y="float[1,32,15] y",
                 weight="v = DequantizeLinear<axis=0, block_size=8>(odd, oddblocks)"),
         product(weight="v = DequantizeLinear<axis=0, block_size=8>(even, blocks)"),
+    ),
+    "E17": (
+        plain("int64[3] x", "float[3,16] y",
+              "r = Gather(m, x)\n [n] f = Cast<to=1>(r)\n y = Mul(f, one)"),
+        plain("int64[3] x", "float[3,16] y", "y = Gather(mf, x)"),
     ),
     "W01": (conv(layer="y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, v)"), conv()),
     "W02": (

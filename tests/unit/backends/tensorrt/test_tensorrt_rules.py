@@ -14,7 +14,7 @@ from edgebm.backends.tensorrt.versions import KNOWN, NEWEST, OLDEST, Version, pa
 from edgebm.errors import ModelError, UsageError
 from edgebm.ir.model import Model
 
-CODES = [f"E{n:02}" for n in range(1, 17) if n != 11] + [f"W{n:02}" for n in range(1, 16)]
+CODES = [f"E{n:02}" for n in range(1, 18) if n != 11] + [f"W{n:02}" for n in range(1, 16)]
 
 
 def found(model: Model, version: Version = OLDEST) -> dict[str, list[tuple[str, str]]]:
@@ -62,7 +62,15 @@ def test_what_the_oldest_version_takes_all_do(code: str) -> None:
 
 @pytest.mark.parametrize(
     ("version", "opset"),
-    [((10, 3), 20), ((10, 5), 20), ((10, 6), 22), ((10, 11), 23), ((10, 16), 23), ((11, 0), 25)],
+    [
+        ((10, 3), 20),
+        ((10, 5), 20),
+        ((10, 6), 22),
+        ((10, 11), 23),
+        ((10, 14), 23),
+        ((10, 15), 24),
+        ((11, 0), 25),
+    ],
 )
 def test_the_opset_that_a_version_reads(version: Version, opset: int) -> None:
     text = plain("float[4] x", "float[4] y", "y = Relu(x)")
@@ -195,6 +203,15 @@ def test_operators_that_are_not_imported(body: str, words: str) -> None:
         (lint_graphs.IMAGE, "float[1,16,6,6] y",
          "y = MaxPool<kernel_shape=[2,2], dilations=[2,2]>(x)", "dilated"),
         ("float[5000] x", "float[4000] y", "y, i = TopK(x, k4000)", "K is 4000"),
+        (lint_graphs.IMAGE, "float[1,16,6,6] y",
+         "y = AveragePool<kernel_shape=[2,2], dilations=[2,2]>(x)", "dilated"),
+        (lint_graphs.IMAGE, "float[1,16,16,16] y",
+         'y = Resize<mode="linear", keep_aspect_ratio_policy="not_larger">(x, , twice)',
+         "policy is not_larger"),
+        ("float[2,16] x, int64[1] a", "float[N] y", "y = ReduceSum(x, a)", "axes are computed"),
+        ("float[2,16] x, int64 a", "float[2,16] y", "y = CumSum(x, a)", "axes are computed"),
+        ("float[2,16] x", "float[2,1] y", "h, mean, y = LayerNormalization(x, one)",
+         "mean or deviation"),
     ],
 )  # fmt: skip
 def test_forms_of_operators(x: str, y: str, body: str, words: str) -> None:
@@ -205,6 +222,8 @@ def test_forms_of_operators(x: str, y: str, body: str, words: str) -> None:
 def test_forms_that_are_taken() -> None:
     bodies = [
         ("float[5000] x", "float[5] y", "y, i = TopK(x, k5)"),
+        ("float[2,16] x", "float[2,1] y", "y = ReduceSum(x, along)"),
+        ("float[2,16] x", "float[2,16] y", "y = LayerNormalization(x, one)"),
         (lint_graphs.IMAGE, "float[1,16,16,16] y", 'y = Resize<mode="linear">(x, , twice)'),
         (lint_graphs.IMAGE, "float[1,16,4,4] y",
          "y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)"),
@@ -427,3 +446,16 @@ def test_the_model_is_left_as_it_is() -> None:
     before = model.to_bytes()
     assert counts(lint(model, OLDEST)) == (0, 1)
     assert model.to_bytes() == before
+
+
+def test_what_stands_between_casts_is_in_f32_on_purpose() -> None:
+    layer = "h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(d, v)"
+    lone = conv(layer=layer, behind="y = Sin(h)")
+    assert "W15" in found(graph(lone))
+    island = "c = Cast<to=10>(h)\n f = Cast<to=1>(c)\n o = Sin(f)\n y = Cos(o)"
+    assert "W15" not in found(graph(conv(layer=layer, behind=island)))
+
+
+def test_a_moved_constant_on_its_way_to_dq_is_no_finding() -> None:
+    moved = "o = Transpose<perm=[1,0]>(m)\n v = DequantizeLinear<axis=1>(o, ws, wz)"
+    assert "E17" not in found(graph(product(weight=moved)))
