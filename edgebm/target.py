@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from edgebm.errors import TargetError
 from edgebm.runtime import cpu
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.yaml_file import YamlKind
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -80,9 +81,11 @@ class Target:
         alien = [f for f in self.features if (f in _ARM) != (self.arch == "aarch64")]
         if alien:
             raise ValueError(f"{self.arch} has no {', '.join(alien)}")
-        gpu = {"tensorrt", "onnxruntime-cuda"} & set(self.runtimes)
+        gpu = set(self.runtimes) - set(CPU_RUNTIMES)
         if bool(gpu) != (self.gpu is not None):
-            raise ValueError("the runtime tensorrt and the facts under gpu go together")
+            raise ValueError(
+                "the runtimes tensorrt and onnxruntime-cuda and the facts under gpu go together"
+            )
         if gpu and "int8" in self.precisions and "f16" not in self.precisions:
             raise ValueError("int8 on a GPU goes with f16, which precisions does not list")
         if self.cores is not None and max(self.threads) > self.cores:

@@ -43,7 +43,7 @@ def test_recipes_that_come_along() -> None:
         "quantize_activations",
         "correct_bias",
     ]
-    assert int8.precisions == ("f32", "bf16")
+    assert int8.precisions == ("f32", "bf16", "f16")
     assert int8.subset_size == 300
     assert fp32.steps == ()
     assert fp32.precisions == ("f32",)
@@ -102,7 +102,7 @@ def test_three_faults_at_once_each_with_its_line(tmp_path: Path) -> None:
         (INT8.replace("version: 1\n", ""), 1, "version", "missing"),
         (INT8 + "precisions: [f32, f32]\n", 1, "file", "twice"),
         (INT8 + "precisions: [bf16]\n", 1, "file", "needs f32"),
-        (INT8 + "precisions: [f33]\n", 7, "precisions[0]", "'f32' or 'bf16'"),
+        (INT8 + "precisions: [f33]\n", 7, "precisions[0]", "'f32', 'bf16' or 'f16'"),
         (INT8 + "preprocess: {size: [32, 32], means: [0.5]}\n", 7, "preprocess.means",
          "did you mean 'mean'"),
         (INT8 + "version: 1\n", 7, "version", "already in line 1"),

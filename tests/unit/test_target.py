@@ -6,6 +6,7 @@ import pytest
 
 from edgebm.errors import TargetError
 from edgebm.runtime import cpu
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.target import host_target, list_targets, load_target, with_threads
 
 GOOD = """\
@@ -32,12 +33,13 @@ def test_every_target_that_comes_along_loads() -> None:
     assert names[0] == "host"
     assert set(names) == {
         "host", "cpu-x86-vnni", "cpu-x86-avx2", "cpu-arm64", "raspberry-pi-5", "intel-n100",
-        "jetson-orin-nano", "jetson-agx-orin", "jetson-thor", "nvidia-gpu",
+        "jetson-orin-nano", "jetson-agx-orin", "jetson-thor", "nvidia-gpu", "cuda-arm64",
+        "cuda-x86",
     }  # fmt: skip
     for name in names:
         target = load_target(name)
         assert target.name == name
-        assert (target.runtimes == ("tensorrt",)) == (target.gpu is not None)
+        assert set(target.runtimes).isdisjoint(CPU_RUNTIMES) == (target.gpu is not None)
 
 
 def test_facts_that_decide_kernels() -> None:
@@ -101,6 +103,11 @@ def test_all_faults_at_once_each_with_its_line(tmp_path: Path) -> None:
         (("threads: [1, 2]", "cores: 1\nthreads: [2]"), "cores are 1"),
         (("[avx2, fma]", "[neon]"), "x86_64 has no neon"),
         (("[onnxruntime]", "[tensorrt]"), "go together"),
+        (("[onnxruntime]", "[onnxruntime-cuda]"), "go together"),
+        (
+            ("runtimes: [onnxruntime]", "runtimes: [tensorrt]\ngpu: {sm: ['8.7']}"),
+            "int8 on a GPU goes with f16",
+        ),
         (("description: a board\n", ""), "this key is missing"),
         (("my-board", "My Board"), "pattern"),
     ],
