@@ -361,6 +361,17 @@ def test_rows_of_a_product(x: str, y: str, words: str) -> None:
     assert [text for _, text in sentences] == ([f"it has {words}"] if words else [])
 
 
+@pytest.mark.parametrize(
+    "mask", ["f = Mul(a, s)", "f = Div(a, s)", "by = Mul(s, a)\n f = Add(bias, by)"]
+)
+def test_a_factor_behind_the_first_product_of_an_attention(mask: str) -> None:
+    between = "a factor stands between the products of its attention 'soft'"
+    broken = found(graph(attention(mask=mask, between="f")))["W13"]
+    assert broken == [("qk", between), ("pv", between)]
+    computed = mask.replace("s)", "a)").replace("(s", "(a")
+    assert "outside" in found(graph(attention(mask=computed, between="f")))["W13"][0][1]
+
+
 def test_attentions() -> None:
     add = "f = Add(a, bias)"
     assert "W13" not in found(graph(attention(mask="")))
