@@ -52,13 +52,24 @@ def masked_2_4(weight: NDArray[Any], axis: int, norms: NDArray[Any] | None = Non
 
 
 def sparse_layers(model: Model) -> dict[str, bool]:
-    """Of each layer with a constant weight whether that is 2:4, by the name of the node."""
+    """Of each layer with a constant weight whether that is 2:4, by the name of the node.
+
+    A weight that was quantized is looked at as it is stored: a zero may have come or gone.
+    """
     found = {}
     for node in model.nodes(*SPARSE_OPS):
-        weight = const(node.inputs[1]) if is_float_const(node.inputs[1]) else None
+        weight = _stored(node.inputs[1])
         if weight is not None and weight.ndim > 1:
             found[node.name or "?"] = is_2_4(weight, input_axis(node))
     return found
+
+
+def _stored(value: ir.Value | None) -> NDArray[Any] | None:
+    """The constant float weight, or the integers behind a DequantizeLinear."""
+    producer = None if value is None else value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        return const(producer.inputs[0])
+    return const(value) if is_float_const(value) else None
 
 
 def _grouped(weight: NDArray[Any], axis: int) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from edgebm.errors import BackendFailed
 from edgebm.ir.annotate import annotated, clear_quant, set_quant
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS
+from edgebm.pruning.semi_structured import sparse_layers
 from edgebm.quant.params import Range
 from edgebm.search.candidates import AT_RUN_TIME, CELLS, DYNAMIC, Artifact
 
@@ -53,7 +54,14 @@ def build_half(model: Model, runtime: str) -> Artifact:
     Raises:
         BackendFailed: the runtime refuses the model, or it cannot be written in FP16.
     """
-    return Artifact(runtime, "float", BUILD[runtime](model), lowered=model, precision="f16")
+    made = Artifact(runtime, "float", BUILD[runtime](model), lowered=model, precision="f16")
+    return replace(made, settings=_asked(made))
+
+
+def _asked(artifact: Artifact) -> dict[str, str]:
+    """What TensorRT's builder is asked for: to look at weights that are 2:4 sparse."""
+    sparse = artifact.runtime == "tensorrt" and any(sparse_layers(artifact.lowered).values())
+    return {"sparse_weights": "1"} if sparse else {}
 
 
 def build_integer(
@@ -139,6 +147,7 @@ def build_lifted(
         lowered,
         nodes,
         reasons,
+        settings=base.settings,
         dialect=base.dialect,
         pruned=base.pruned,
         decided=base.decided,
@@ -249,7 +258,8 @@ def _artifact(
     except BackendFailed as error:
         return error
     made = Artifact(dialect.runtime, kind, files, lowered, plan.integer_nodes, plan.reasons)
-    return replace(made, dialect=dialect, precision="f16" if is_gpu(made.runtime) else "")
+    made = replace(made, dialect=dialect, precision="f16" if is_gpu(made.runtime) else "")
+    return replace(made, settings=_asked(made))
 
 
 def _dynamic(

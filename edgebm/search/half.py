@@ -8,6 +8,7 @@ from edgebm.backends.runtimes import is_gpu
 from edgebm.exec.peaks import note_peaks
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT
+from edgebm.pruning.semi_structured import sparse_layers
 from edgebm.search.candidates import Artifact
 from edgebm.search.job import Job, Progress
 from edgebm.target import Target
@@ -51,6 +52,12 @@ def half_notes(job: Job, artifact: Artifact) -> list[str]:
         more = ", ..." if len(kept) > _SHOWN else ""
         notes.append(f"{len(kept)} nodes stay in f32 beside f16: {', '.join(shown)}{more}")
     cells = [node.name or "?" for node in artifact.lowered.nodes(*RECURRENT)]
+    if "sparse_weights" in artifact.settings:
+        found = sparse_layers(artifact.lowered)
+        notes.append(
+            f"{sum(found.values())} of {len(found)} layers are 2:4 sparse as they are stored; "
+            "TensorRT times its sparse kernels for them and takes them where they are faster"
+        )
     if cells:
         notes.append(f"recurrent layers run in f16, not in integers: {', '.join(cells)}")
     return notes

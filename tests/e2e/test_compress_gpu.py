@@ -18,6 +18,7 @@ from edgebm.cli.main import main
 from edgebm.errors import BackendError, BackendFailed, BundleIncompatible, UsageError
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
+from edgebm.pruning.semi_structured import is_2_4, masked_2_4
 from edgebm.runtime.bundle import read_bundle
 
 JETSON = "jetson-orin-nano"
@@ -162,9 +163,35 @@ def test_quantize_writes_the_file_that_tensorrt_reads(
     np.savez(data, image=IMAGES)
     arguments = ["quantize", str(source), "-d", str(data), "-t", JETSON, "-o", str(out)]
     assert main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["quantize_linear_nodes"] == 3
+    assert json.loads(capsys.readouterr().out)["quantize_linear_nodes"] == 2
     assert main(["inspect", str(out), "--lint", "tensorrt"]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out
     with pytest.raises(UsageError, match="integers for static quantization only"):
         edgebm.quantize(source, data, target=JETSON, recipe="w8")
     assert main(["quantize", str(source), "-d", str(data), "--runtime", "tensorrt"]) == 2
+
+
+def test_2_4_sparse_weights_are_told_to_the_builder_as_they_are_stored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    text = (
+        "g (float[4,32] x) => (float[4,32] y) { h = MatMul(x, w)\n r = Relu(h)\ny = MatMul(r, u) }"
+    )
+    w, u = (rng.normal(size=(32, 32)).astype(np.float32) for _ in "wu")
+    data = rng.normal(size=(8, 4, 32)).astype(np.float32)
+    path = tmp_path / "m.edgebm"
+
+    def compressed(model: Model) -> tuple[dict[str, str], list[str]]:
+        arguments = {"data": {"x": data}, "target": JETSON, "out": path, "force": True}
+        result = edgebm.compress(model, **arguments, **QUICK)
+        (variant,) = read_bundle(path).manifest.variants
+        assert variant.precision == "int8+f16"
+        return dict(variant.config.settings), result.report["notes"]
+
+    settings, notes = compressed(parse(text, w=masked_2_4(w, 0), u=u))
+    assert settings == {"sparse_weights": "1"}
+    assert any(note.startswith("1 of 2 layers are 2:4 sparse as they") for note in notes)
+    kept = [n.inputs[0] for n in artifact(path).nodes("DequantizeLinear")]
+    stored = [v.const_value.numpy() for v in kept if v is not None and v.const_value is not None]
+    assert sorted(is_2_4(each, -2) for each in stored) == [False, True]
+    settings, notes = compressed(parse(text, w=w, u=u))
+    assert settings == {}
