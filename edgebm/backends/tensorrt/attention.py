@@ -47,6 +47,8 @@ def unfit_attention(node: ir.Node) -> str:
     if node.op_type != "MatMul" or any(constant_behind(value) for value in node.inputs):
         return ""
     softmax = _softmax_of(node)
+    if softmax is None and (factored := _softmax_past_factor(node)) is not None:
+        return f"a factor stands between the products of its attention '{label(factored)}'"
     if softmax is None:
         return "it multiplies two activations outside of an attention"
     length = (sizes(input_at(softmax, 0)) or (0,))[-1]
@@ -56,6 +58,28 @@ def unfit_attention(node: ir.Node) -> str:
 def _softmax_of(node: ir.Node) -> ir.Node | None:
     """The Softmax of the attention that the product belongs to."""
     return _softmax_behind(node) or _softmax_before(node)
+
+
+def _softmax_past_factor(node: ir.Node) -> ir.Node | None:
+    """The Softmax of an attention that has a constant factor behind its first product."""
+    for user in _beyond(node):
+        if _is_factor(user) and (found := _softmax_behind(user)) is not None:
+            return found
+    softmax = _producer(input_at(node, 0))
+    if softmax is None or softmax.op_type != "Softmax":
+        return None
+    scores = _producer(input_at(softmax, 0))
+    terms = [scores]
+    if scores is not None and scores.op_type == "Add":
+        terms = [_producer(value) for value in scores.inputs]
+    scaled = next((n for n in terms if n is not None and _is_factor(n)), None)
+    before = None if scaled is None else [_producer(value) for value in scaled.inputs]
+    is_of_product = before and any(n is not None and n.op_type == "MatMul" for n in before)
+    return softmax if is_of_product else None
+
+
+def _is_factor(node: ir.Node) -> bool:
+    return node.op_type in ("Mul", "Div") and any(constant_behind(v) for v in node.inputs)
 
 
 def _narrow(node: ir.Node, softmax: ir.Node) -> Iterator[Fault]:

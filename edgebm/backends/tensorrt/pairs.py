@@ -9,9 +9,11 @@ import onnx_ir as ir
 from edgebm.backends.tensorrt.reading import (
     COPIES,
     DQ,
+    FUSED,
     Fault,
     Q,
     Reading,
+    adds_constant,
     constant_behind,
     dequantizer,
     goes_into_q,
@@ -23,7 +25,7 @@ from edgebm.backends.tensorrt.reading import (
     scale_of,
     source,
 )
-from edgebm.ir.edit import input_at
+from edgebm.ir.edit import input_at, inputs
 from edgebm.ir.traits import is_float
 
 _REDUCTIONS = frozenset(
@@ -37,6 +39,7 @@ _FLOAT_ONLY = _REDUCTIONS | {
     "RMSNormalization", "Gelu", "Erf", "Sigmoid", "Tanh", "Exp", "Sqrt", "Pow",
 }  # fmt: skip
 _MOVED = COPIES - {"MaxPool", "Cast"}  # MaxPool is with the pooling rules
+_HANDED_ON = COPIES | FUSED | {"Concat"}
 _POOLS = ("AveragePool", "GlobalAveragePool")
 
 
@@ -46,9 +49,7 @@ def float_only(reading: Reading) -> Iterator[Fault]:
         value = input_at(node, 0)
         if value is None or (found := dequantizer(value)) is None:
             continue
-        layer = layer_before(value)
-        behind_conv = layer is not None and layer.op_type == "Conv"
-        if not (behind_conv and node.op_type == "LayerNormalization"):
+        if not (node.op_type == "LayerNormalization" and _comes_from_conv(value)):
             yield node, f"it computes in float and reads '{label(found)}'"
     for node in reading.of(*sorted(_MOVED)):
         before = _direct(input_at(node, 0))
@@ -56,6 +57,23 @@ def float_only(reading: Reading) -> Iterator[Fault]:
             continue
         if any(user.op_type == Q for out in node.outputs for user in readers(out)):
             yield node, "it only moves values, and has Q/DQ on both sides"
+
+
+def _comes_from_conv(value: ir.Value) -> bool:
+    """Whether all of `value` is written by Convs, but for constants that are added or joined."""
+    left, seen, found = [value], set[ir.Node](), False
+    while left:
+        node = source(left.pop()).producer()
+        if node is None:
+            return False
+        if node.op_type == "Conv":
+            found = True
+        elif node.op_type not in _HANDED_ON and not adds_constant(node):
+            return False
+        elif node not in seen:
+            seen.add(node)
+            left += [v for v in inputs(node) if is_float(v) and constant_behind(v) is None]
+    return found
 
 
 def _direct(value: ir.Value | None) -> ir.Node | None:

@@ -14,7 +14,8 @@ SOURCES = {
     "P": "the parser's source, onnx-tensorrt 10.1-GA (the newest that is public), its changelog",
     "O": "the parser's own list of operators, `operators.md` of 10.15",
     "H": "`NvInfer.h` of 10.3 and 11.1, at IQuantizeLayer and IDequantizeLayer",
-    "G": "TensorRT's developer guide: explicit quantization, and the opsets of each release",
+    "G": "TensorRT's developer guide: explicit quantization, fused attention, opsets of each "
+    "release",
     "M": "NVIDIA Model Optimizer, `modelopt/onnx/quantization` of August 2026",
     "I": "issues #1694, #1934 and #4832 of NVIDIA/TensorRT",
 }

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from edgebm.backends.tensorrt.reading import (
     COPIES,
     DQ,
+    FUSED,
     Fault,
     Q,
     Reading,
@@ -106,6 +107,10 @@ def _neighbours(node: ir.Node) -> list[ir.Node]:
 
 
 def _is_left_in_f32(node: ir.Node) -> bool:
+    first = input_at(node, 0)
+    before = None if first is None else first.producer()
+    if node.op_type in FUSED and before is not None and before.op_type == "Add":
+        node = before  # what stands behind a residual sum is fused into it
     if node.op_type in _PLAIN or float_types(node) != {ir.DataType.FLOAT}:
         return False
     if any(dequantizer(value) for value in node.inputs):

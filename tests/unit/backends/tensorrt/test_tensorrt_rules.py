@@ -287,7 +287,19 @@ def test_layer_norm_may_be_quantized_behind_a_convolution() -> None:
     behind_conv = conv(y="float[1,8,8,16] y", layer=layer, behind=cut + norm)
     direct = conv(layer=layer, behind=cut + "[n] y = LayerNormalization<axis=1>(d2, wide)")
     assert "W04" not in found(graph(direct.replace("wide", "one")))
-    assert "W04" in found(graph(behind_conv))  # a Transpose in between: no longer behind it
+    assert "W04" not in found(graph(behind_conv))  # a Transpose in between, as in ConvNeXt
+    # A class token and positions in between, as in a ViT.
+    flat = "f = Reshape(h, flat)\n k = Concat<axis=1>(tokens, f)\n p = Add(k, one)\n"
+    pair = "q2 = QuantizeLinear(p, s, z)\n d2 = DequantizeLinear(q2, s, z)\n"
+    token = "tokens = Constant<value = float[1,1,16] {" + ", ".join("0" * 16) + "}>()\n"
+    vision = token + flat + pair + "[n] y = LayerNormalization(d2, one)"
+    assert "W04" not in found(graph(conv(y="float[1,65,16] y", layer=layer, behind=vision)))
+    # What else is joined to it computes in float, and gains nothing.
+    other = vision.replace(token, "").replace("tokens", "o")
+    two = conv(x="float[1,16,8,8] x, float[1,1,16] o", y="float[1,65,16] y", layer=layer,
+               behind=other)  # fmt: skip
+    assert "W04" in found(graph(two))
+    assert "W04" in found(graph(two.replace("Concat<axis=1>(o, f)", "Concat<axis=1>(o, o)")))
 
 
 def test_a_copy_between_two_pairs() -> None:
@@ -347,6 +359,17 @@ def test_convolutions_that_stay_float() -> None:
 def test_rows_of_a_product(x: str, y: str, words: str) -> None:
     sentences = found(graph(product(x=x, y=y))).get("W08", [])
     assert [text for _, text in sentences] == ([f"it has {words}"] if words else [])
+
+
+@pytest.mark.parametrize(
+    "mask", ["f = Mul(a, s)", "f = Div(a, s)", "by = Mul(s, a)\n f = Add(bias, by)"]
+)
+def test_a_factor_behind_the_first_product_of_an_attention(mask: str) -> None:
+    between = "a factor stands between the products of its attention 'soft'"
+    broken = found(graph(attention(mask=mask, between="f")))["W13"]
+    assert broken == [("qk", between), ("pv", between)]
+    computed = mask.replace("s)", "a)").replace("(s", "(a")
+    assert "outside" in found(graph(attention(mask=computed, between="f")))["W13"][0][1]
 
 
 def test_attentions() -> None:
@@ -418,6 +441,15 @@ def test_functions_and_branches_are_looked_into() -> None:
 def test_a_graph_that_is_no_onnx_is_refused() -> None:
     with pytest.raises(ModelError, match="is not valid ONNX"):
         lint(graph(plain("float[4] x", "float[4] y", "y = Loop(x, x)")), OLDEST)
+
+
+def test_an_activation_behind_a_residual_sum_is_fused() -> None:
+    sums = "[add] e = Add(g2, d)\n y = Relu(e)"
+    relu = residual("g2", "d").replace("[add] y = Add(g2, d)", sums)
+    assert "Relu" in relu
+    assert found(graph(relu)) == {}
+    alone = relu.replace("Add(g2, d)", "Add(g2, g2)")
+    assert "Add 'add', Relu 'y'" in found(graph(alone))["W15"][0][1]
 
 
 def test_the_model_is_left_as_it_is() -> None:
