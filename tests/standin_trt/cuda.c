@@ -298,6 +298,12 @@ EXPORT size_t standin_copied(int up) {
   *(up ? &copied_up : &copied_down) = 0;
   return count;
 }
+EXPORT int standin_waiting(void) {
+  int count = 0;
+  for (int k = 0; k < STREAMS; k++)
+    if (streams[k] && streams[k]->open) count += streams[k]->count;
+  return count;
+}
 EXPORT int standin_streams(void) {
   int count = 0;
   for (int k = 0; k < STREAMS; k++) count += streams[k] && streams[k]->open;

@@ -242,6 +242,15 @@ def test_a_fault_that_passes_does_not_lose_the_device(open_case: Open, gpu: ctyp
     case.check(case.request((2, 8)), numbers(2, 8))
 
 
+def test_nothing_is_copied_behind_a_failed_call(open_case: Open, gpu: ctypes.CDLL) -> None:
+    """The arrays may be gone by then."""
+    request = open_case("rows").request((2, 8))
+    gpu.standin_fail(b"cudaMemcpyAsync", 1, 1)
+    with pytest.raises(BackendFailed):
+        request.infer()
+    assert gpu.standin_waiting() == 0
+
+
 def test_a_failed_call_leaves_the_carried_state(open_case: Open, gpu: ctypes.CDLL) -> None:
     case = open_case("grows")
     request = case.request((1, 2), (0, 2), buffers=Buffers(fed={"c": "d"}), growing=True)
@@ -277,18 +286,22 @@ def test_layers_are_timed(open_case: Open) -> None:
     assert times == {"Tanh_0_myl0,Tanh_0": 250.0, "Add_1_myl0,Add_1": 250.0}
 
 
-def test_a_forked_child_is_refused_and_takes_nothing_apart(open_case: Open) -> None:
+def test_a_forked_child_is_refused_and_takes_nothing_apart(
+    open_case: Open, gpu: ctypes.CDLL
+) -> None:
     case = open_case("rows")
     request = case.request((2, 8))
     case.check(request, numbers(2, 8))
+    gc.collect()
     child = os.fork()
     if not child:
         try:
             open_case("rows")
         except ForkedUse:
+            before = gpu.standin_used()
             del case, request
             gc.collect()
-            os._exit(0)
+            os._exit(gpu.standin_used() != before)
         os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,8 @@ class CudaRuntime:
             BackendUnavailable: there is no libcudart that the driver takes.
         """
         self.lost = ""
+        # A forked child gives nothing back: it is not its own.
+        self._process = os.getpid()
         self._lock = threading.Lock()
         library = _library(driver)
         c_int, c_uint, size, pointer = (
@@ -126,16 +129,19 @@ class CudaRuntime:
 
     def free(self, address: int) -> None:
         """Give memory of the device back. What goes wrong is for the next call to say."""
-        self._functions["cudaFree"](address)
+        if os.getpid() == self._process:
+            self._functions["cudaFree"](address)
 
     def free_host(self, address: int) -> None:
         """As `free`, of `allocate_host`."""
-        self._functions["cudaFreeHost"](address)
+        if os.getpid() == self._process:
+            self._functions["cudaFreeHost"](address)
 
     def close_stream(self, stream: int) -> None:
         """Wait for what runs in a stream and give it back, as `free`."""
-        self._synchronize(stream)
-        self._functions["cudaStreamDestroy"](stream)
+        if os.getpid() == self._process:
+            self._synchronize(stream)
+            self._functions["cudaStreamDestroy"](stream)
 
     def to_device(self, device: int, host: int, count: int, stream: int) -> None:
         """Copy `count` bytes, in the order of the stream; `host` must stay until it is through."""

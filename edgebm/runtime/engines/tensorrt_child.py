@@ -18,11 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgebm import errors
 from edgebm.errors import (
     BackendCrashed,
     BackendError,
     BackendFailed,
+    BackendLost,
+    BackendUnavailable,
     CompileTimeout,
     ResourceError,
 )
@@ -32,6 +33,10 @@ from edgebm.spec import EngineConfig, TensorSpec
 _POLL_S = 0.1
 _GRACE_S = 10.0  # that a build may take to notice that it is to stop
 _TAIL_BYTES = 2000
+# What the child may raise, by name.
+_KINDS: dict[str, type[BackendError]] = {
+    kind.__name__: kind for kind in (BackendLost, BackendUnavailable, ResourceError)
+}
 _MODULE = "edgebm.runtime.engines.tensorrt_process"
 _MEMORY_HELP = (
     "the system kills a process so when memory runs out: close other programs, or give "
@@ -170,9 +175,7 @@ class _Watch:
 
 def _told(event: dict[str, Any]) -> BackendError:
     """The error that the child raised, by the name of its class."""
-    kind = getattr(errors, event["error"], BackendFailed)
-    if not (isinstance(kind, type) and issubclass(kind, BackendError)):
-        kind = BackendFailed
+    kind = _KINDS.get(event["error"], BackendFailed)
     return kind(event["message"], hint=event.get("hint", ""), details=event.get("details"))
 
 

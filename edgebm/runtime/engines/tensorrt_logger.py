@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import SupportsInt
 
 import tensorrt as trt
 
@@ -36,12 +37,14 @@ class Progress(trt.IProgressMonitor):
         self._lock = threading.Lock()
         self._totals: dict[str, int] = {}
 
-    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+    def phase_start(
+        self, phase_name: str, parent_phase: str | None, num_steps: SupportsInt
+    ) -> None:
         with self._lock:
             self._totals[phase_name] = int(num_steps)
             self._report(phase_name, 0, int(num_steps))
 
-    def step_complete(self, phase_name: str, step: int) -> bool:
+    def step_complete(self, phase_name: str, step: SupportsInt) -> bool:
         with self._lock:
             total = self._totals.get(phase_name, 0)
             self._report(phase_name, min(int(step) + 1, total), total)

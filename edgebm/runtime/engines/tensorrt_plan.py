@@ -36,6 +36,7 @@ class LoadedPlan:
     def __init__(
         self, plan: bytes, cuda: CudaRuntime, face: Face, profiles: Sequence[Profile]
     ) -> None:
+        keep_in_children(self)
         self.name = f"tensorrt {trt.__version__}"
         self.cuda, self.face, self.profiles = cuda, face, profiles
         self._lock = threading.Lock()
@@ -46,7 +47,6 @@ class LoadedPlan:
             raise self._unread(mark)
         self.engine = engine
         self._check()
-        keep_in_children(self)
 
     def context(self) -> trt.IExecutionContext:
         """A new execution context, with its scratch memory.

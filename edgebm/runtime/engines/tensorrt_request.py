@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import tensorrt as trt
@@ -35,6 +35,7 @@ class TensorRtRequest:
         self, plan: LoadedPlan, profile: int, shapes: Shapes, buffers: Buffers, *, growing: bool
     ) -> None:
         inputs, outputs = plan.face
+        keep_in_children(self)
         self._plan, self._cuda, self._profile = plan, plan.cuda, profile
         self._cuda.refuse_if_lost()
         # In this order they are taken apart: the stream behind the context that used it.
@@ -71,7 +72,6 @@ class TensorRtRequest:
         self._arrange()
         known = not (growing or self._allocators or self._always)
         self.fixed: Arrays | None = self.outputs if known else None
-        keep_in_children(self)
 
     @property
     def inputs(self) -> Arrays:
@@ -225,8 +225,8 @@ class _Profiler(trt.IProfiler):
         trt.IProfiler.__init__(self)
         self.times_us: dict[str, list[float]] = {}
 
-    def report_layer_time(self, layer_name: str, ms: float) -> None:
-        self.times_us.setdefault(layer_name, []).append(ms * 1e3)
+    def report_layer_time(self, layer_name: str, ms: SupportsFloat) -> None:
+        self.times_us.setdefault(layer_name, []).append(float(ms) * 1e3)
 
 
 def _pairs(

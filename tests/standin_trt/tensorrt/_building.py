@@ -178,6 +178,7 @@ class Builder(Sealed):
         if any(-1 in sizes(v) for v in graph_inputs(model)) and not config._profiles:
             self._logger.log(error, "Network has dynamic inputs, but no optimization profile")
             return None
+        os.write(1, b"noise of the vendor\n")
         _fault()
         memory = _cuda.Memory(model.ByteSize() + config._pools["WORKSPACE"] // 1024)
         if memory.code:
