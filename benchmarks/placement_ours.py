@@ -16,7 +16,7 @@ from edgebm.recipe import load_recipe
 from edgebm.search.build import build_integer
 from edgebm.search.candidates import Artifact
 from edgebm.search.decide import Decisions
-from edgebm.search.half import with_peaks
+from edgebm.search.half import with_extents
 from edgebm.search.job import Options, quiet
 from edgebm.search.prepare import prepare
 from edgebm.target import load_target
@@ -48,7 +48,7 @@ def write_ours(model: Path, calibration: Path, folder: Path) -> tuple[dict[str, 
     )
     target = replace(load_target(TARGET), runtimes=(RUNTIME,))
     decisions = Decisions(job, target, quiet)
-    noted = with_peaks(job, decisions.passes(), quiet)
+    noted = with_extents(job, decisions.passes(), quiet)
     paths = {}
     for made in build_integer(noted, RUNTIME, decisions.grids(noted), job.is_ignored):
         if not isinstance(made, Artifact):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.annotate import peak_of
+from edgebm.ir.annotate import Extent, extent_of
 from edgebm.ir.edit import const, inputs
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, RECURRENT, is_float
@@ -15,6 +15,8 @@ from edgebm.ir.traits import MATMULS, RECURRENT, is_float
 _MOST = float(np.finfo(np.float16).max)
 # Half of what FP16 can hold: an input that calibration has not seen may be larger.
 LARGEST = _MOST / 2
+# Rounding to FP16 makes noise of x^2 * 2^-22 / 3. What varies shall stand 30 dB above it.
+_MOST_OFFSET = 3 * 2**22 / 1000
 _COARSE = 0.01  # relative error of a constant that is no FP16 number any more
 _Q_DQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 # Small differences become large, or large ones larger: what they give is not for FP16.
@@ -37,7 +39,7 @@ _BETWEEN = 3
 def needs_f32(model: Model) -> dict[str, str]:
     """The nodes that stay in FP32, by name, and why.
 
-    Known are the peaks on the values (`ir.annotate.peak_of`); a value without one is taken to
+    Known are the extents of values (`ir.annotate.extent_of`); a value without one is taken to
     fit. Of a pair of Q and DQ both are named, or neither.
     """
     found = {node.name or "": why for node in model.nodes() if (why := _own_reason(node))}
@@ -81,8 +83,12 @@ def _unfit(value: ir.Value) -> str:
     """Why a float value is none for FP16."""
     array = const(value)
     if array is None:
-        peak = _peak(value)
-        return f"'{value.name}' reaches {peak:.3g}" if peak is not None and peak > LARGEST else ""
+        extent = _extent(value)
+        if extent is not None and extent.peak > LARGEST:
+            return f"'{value.name}' reaches {extent.peak:.3g}"
+        if extent is not None and extent.offset > _MOST_OFFSET:
+            return f"'{value.name}' varies by a {extent.offset**0.5:.0f}th of itself"
+        return ""
     top = float(np.abs(array).max(initial=0.0))
     if top > _MOST:
         return f"the constant '{value.name}' reaches {top:.3g}"
@@ -92,14 +98,14 @@ def _unfit(value: ir.Value) -> str:
     return ""
 
 
-def _peak(value: ir.Value) -> float | None:
-    """The peak of a value, or of what was rounded to make it."""
+def _extent(value: ir.Value) -> Extent | None:
+    """The extent of a value, or of what was rounded to make it."""
     while (producer := value.producer()) is not None and producer.op_type in _Q_DQ:
         before = producer.inputs[0]
         if before is None:
             break
         value = before
-    return peak_of(value)
+    return extent_of(value)
 
 
 def _around(nodes: Mapping[str, ir.Node]) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ def build(model: Model, *, half: bool) -> dict[str, bytes]:
     """The files of the artifact, from a float graph.
 
     Args:
-        model: with `half`, its values know their peaks (`exec.peaks.note_peaks`).
+        model: with `half`, its values know their extents (`exec.extents.note_extents`).
         half: write it in FP16, where its values allow that.
 
     Raises:

@@ -16,7 +16,7 @@ from edgebm.runtime.engines import CPU_RUNTIMES
 Build = Callable[[Model], dict[str, bytes]]
 Builders = Mapping[str, Build]
 
-# How files are made from a graph, float or with Q/DQ, whose values know their peaks where what
+# How files are made from a graph, float or with Q/DQ, whose values know their extents where what
 # is not quantized is to be FP16.
 BUILD: Builders = {
     "onnxruntime": onnxruntime.build,

@@ -2,7 +2,7 @@
 
 A weight carries `QuantParams`, an activation a `Range`: which integers cover that range
 (signed, unsigned, with or without zero point) is the dialect's affair. A value may also carry
-`ChannelMoments` and its largest magnitude, which are knowledge and no decision, and a layer's
+`ChannelMoments` and its `Extent`, which are knowledge and no decision, and a layer's
 output the shift of its mean that a quantized layer takes out of its bias. Beside its
 `QuantParams` a weight may carry the integers that were learned for it on one grid. The weight R
 of a recurrent cell carries `CellParams`, which lay out the integers of the whole cell. All live
@@ -29,7 +29,7 @@ _MOMENTS = "edgebm.moments"
 _SHIFT = "edgebm.shift"
 _ROUNDED = "edgebm.rounded"
 _THROUGH = MOVES | {"QuantizeLinear", "DequantizeLinear", "Identity"}
-_PEAK = "edgebm.peak"
+_EXTENT = "edgebm.extent"
 _R = 2  # the input of a recurrent node that holds R
 
 
@@ -42,6 +42,19 @@ class ChannelMoments:
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What decides whether a floating type can hold a value.
+
+    `peak` is its largest magnitude. `offset` is its mean square over its mean variance, taken
+    channel by channel: 1 where it varies around zero, a million where it varies by a thousandth
+    around something, and 0 where it does not vary.
+    """
+
+    peak: float
+    offset: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +152,15 @@ def set_moments(value: ir.Value, moments: ChannelMoments) -> None:
     value.meta[_MOMENTS] = moments
 
 
-def peak_of(value: ir.Value) -> float | None:
-    """The largest magnitude that the float `value` had on samples, or None where none was seen."""
-    found = value.meta.get(_PEAK)
-    return found if isinstance(found, float) else None
+def extent_of(value: ir.Value) -> Extent | None:
+    """How the float `value` was on samples, or None where none was seen."""
+    found = value.meta.get(_EXTENT)
+    return found if isinstance(found, Extent) else None
 
 
-def set_peak(value: ir.Value, peak: float) -> None:
-    """Leave the largest magnitude of `value` on it, in place of an earlier one."""
-    value.meta[_PEAK] = peak
+def set_extent(value: ir.Value, extent: Extent) -> None:
+    """Leave on `value` how it was on samples, in place of an earlier one."""
+    value.meta[_EXTENT] = extent
 
 
 def shift_of(value: ir.Value) -> NDArray[np.float64] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgebm.runtime.bundle import Bundle
 from edgebm.runtime.engines import Engine, Request, open_engine
+from edgebm.runtime.engines.compiled import Compiled
 from edgebm.spec import EngineConfig, TensorSpec, Variant
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -27,14 +28,15 @@ class Built:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    def open(self) -> Engine:
-        """Compile it.
+    def open(self, compiled: Compiled | None = None) -> Engine:
+        """Compile it, or read back what was compiled of it.
 
         Raises:
             BackendUnavailable: the vendor package is missing or does not load.
             BackendFailed: the vendor refuses the artifact.
         """
-        return open_engine(self.runtime, self.files, self.config, self.inputs, self.outputs)
+        face = (self.inputs, self.outputs)
+        return open_engine(self.runtime, self.files, self.config, *face, compiled)
 
 
 def built_of(bundle: Bundle, variant: Variant) -> Built:

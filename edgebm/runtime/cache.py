@@ -15,7 +15,8 @@ from edgebm.runtime.cache_key import Facts, differing, digest, model_facts, plac
 from edgebm.runtime.cache_place import CacheFolder
 from edgebm.runtime.cache_slot import Reopen, Slot
 from edgebm.runtime.cache_store import Draft, Store, open_store, reason
-from edgebm.runtime.engines import Engine, cache_facts
+from edgebm.runtime.cache_timings import StoredTimings
+from edgebm.runtime.engines import BUILT_APART, Engine, cache_facts
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.spec import EngineConfig, Manifest, Variant
 
@@ -193,6 +194,10 @@ def open_cached_slot(
                 label = f"{manifest.name} {variant.target}/{variant.runtime} {variant.precision}"
                 model = model_facts(manifest, variant, config)
                 slot = OpenSlot(store, model, place, label)
+                if variant.runtime in BUILT_APART:
+                    slot.timings = StoredTimings(
+                        store, place, f"kernel timings, {variant.runtime}"
+                    )
                 stack.callback(slot.close)
         except (UsageError, EngineStale, BackendFailed) as error:
             slot = Slot("failed", str(error))

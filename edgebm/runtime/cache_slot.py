@@ -11,6 +11,7 @@ from typing import Any
 
 from edgebm.runtime.cache_place import CacheFolder
 from edgebm.runtime.engines import Engine
+from edgebm.runtime.engines.building import Timings
 from edgebm.runtime.engines.compiled import Compiled
 from edgebm.spec import EngineConfig, Manifest, Variant
 
@@ -27,6 +28,7 @@ class Slot:
     def __init__(self, state: str, why: str) -> None:
         self.report: dict[str, Any] = {"state": state, "why": why}
         self.warnings: list[str] = []
+        self.timings: Timings | None = None  # of the vendor's kernels, where there is a cache
 
     def take(self) -> Compiled | None:
         """What was stored before, or None: then compile, and `keep` it once it is proved."""

@@ -20,15 +20,17 @@ from edgebm.runtime.candidate_file import (
     times_key,
 )
 from edgebm.runtime.cpu import usable_threads
-from edgebm.runtime.engines import Engine
-from edgebm.runtime.engines.building import Building
+from edgebm.runtime.engines import BUILT_APART, Engine
+from edgebm.runtime.engines.compiled import Compiled
 from edgebm.runtime.engines.vendors import installed_versions
 from edgebm.runtime.entries import Entry
 from edgebm.runtime.machine import describe_machine
 from edgebm.runtime.select import choose_variant
 from edgebm.runtime.session import open_variant
+from edgebm.runtime.start import Start
 from edgebm.runtime.trial import try_out
 from edgebm.runtime.turns import OPEN_BYTES, Measurement, Turn, Turns, timed_turn
+from edgebm.runtime.values import ValueRules
 from edgebm.spec import Variant
 
 Progress = Callable[[str, int, int], None]
@@ -36,10 +38,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """How a candidate did before it was timed: its peak memory, or why it does not run here."""
+    """How a candidate did before it was timed: its peak memory, or why it does not run here.
+
+    `compiled` is what took minutes to build.
+    """
 
     peak_mib: float | None = None
     failed: str = ""
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +151,31 @@ def tested(bundle: Bundle, variants: Sequence[Variant], progress: Progress) -> d
 
 
 def _tested(bundle: Bundle, variant: Variant) -> Tested:
+    if variant.runtime in BUILT_APART:
+        return _tested_once_built(bundle, variant)
     trial = try_out(built_of(bundle, variant), bundle.sample())
     if trial.failed:
         return Tested(failed=trial.failed)
     try:
-        open_variant(bundle, variant, building=Building()).close()
+        open_variant(bundle, variant).close()
     except EdgebmError as error:
         return Tested(trial.peak_mib, str(error))
     return Tested(trial.peak_mib)
+
+
+def _tested_once_built(bundle: Bundle, variant: Variant) -> Tested:
+    """As `_tested`, of what takes minutes to build: what was built is kept for the race."""
+    try:
+        engine = built_of(bundle, variant).open()
+        try:
+            compiled = engine.export()
+        finally:
+            engine.close()
+        start = Start(bundle, variant, variant.config, ValueRules())
+        start.open(compiled).session.close()
+    except EdgebmError as error:
+        return Tested(failed=str(error))
+    return Tested(compiled=compiled)
 
 
 class CandidateRace(Turns):
@@ -164,6 +187,7 @@ class CandidateRace(Turns):
         super().__init__({v.id: Measurement(failed=tests[v.id].failed) for v in variants})
         self.feeds = bundle.sample()
         self.built = {variant.id: built_of(bundle, variant) for variant in variants}
+        self._compiled = {variant.id: tests[variant.id].compiled for variant in variants}
         self._originals = [variant.id for variant in variants if variant.precision == "f32"]
         sizes = (len(data) for each in self.built.values() for data in each.files.values())
         self._keep_open = 2 * sum(sizes) <= OPEN_BYTES
@@ -192,7 +216,7 @@ class CandidateRace(Turns):
 
     def _opened(self, name: str) -> Callable[[], None]:
         if name not in self._open:
-            engine = self.built[name].open()
+            engine = self.built[name].open(self._compiled[name])
             try:
                 infer = bound(engine, self.built[name].inputs, self.feeds).infer
             except BaseException:

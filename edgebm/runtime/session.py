@@ -190,7 +190,8 @@ def open_variant(  # noqa: PLR0913 - one way for loading, building and proving
     config = replace(variant.config, threads=min(asked, usable_threads()))
     request = request or _request("auto", [])
     with open_slot(cache, bundle.manifest, variant, config) as slot:
-        start = Start(bundle, variant, config, rules, building or PLAIN)
+        wanted = replace(building or PLAIN, timings=slot.timings)
+        start = Start(bundle, variant, config, rules, wanted)
         opened = None
         if (compiled := slot.take()) is not None:
             try:

@@ -30,17 +30,17 @@ class Graphs:
 
     `turned` has GRUs in the form with an INT8 kernel (`Decisions.turned`), `untrained` the same
     to be timed with (`turning.py`), and `promised` made-up ranges (`with_made_up_ranges`).
-    `has_peaks` says whether the values of `decided` know their peaks.
+    `has_extents` says whether the values of `decided` know their extents.
     """
 
     decided: Model
     turned: Model | None = None
     untrained: Model | None = None
     promised: Model | None = None
-    has_peaks: bool = False
+    has_extents: bool = False
 
 
-def _no_peaks(model: Model) -> None:
+def _no_extents(model: Model) -> None:
     """Default of `build_floats`: nothing is written in FP16."""
 
 
@@ -49,12 +49,12 @@ def build_floats(
     target: Target,
     deadline: Deadline,
     failures: list[str],
-    half: Callable[[Model], Model | None] = _no_peaks,
+    half: Callable[[Model], Model | None] = _no_extents,
 ) -> list[Artifact]:
     """The float model for each runtime; when time is over, for the first that takes it.
 
     Of a student there are two: the original, and for the same runtimes itself. On GPUs there is
-    one more of each, in FP16 and preferred, if `half` gives that model with its peaks.
+    one more of each, in FP16 and preferred, if `half` gives that model with its extents.
 
     `failures` gets a sentence for each runtime that does not.
 
@@ -127,7 +127,7 @@ def why_no_integers(job: Job, runtime: str, graphs: Graphs) -> str:
         return f"{runtime}: int8 needs samples (-d); without, f16 is the smallest that it takes"
     if not has_ranges(graphs.decided):
         return f"{runtime}: weights alone are not stored as integers there; f16 halves them"
-    if not graphs.has_peaks:
+    if not graphs.has_extents:
         return f"{runtime}: int8 goes with f16, which the recipe leaves out of its precisions"
     return ""
 
@@ -156,4 +156,5 @@ def all_candidates(job: Job, target: Target, artifacts: Sequence[Artifact]) -> l
         precisions=precisions,
         static_shapes=job.static_shapes(),
         axes=job.profile_axes() if any(map(is_gpu, target.runtimes)) else {},
+        listed=bool(job.options.shapes),
     )

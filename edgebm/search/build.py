@@ -49,7 +49,7 @@ def build_float(model: Model, runtime: str) -> Artifact:
 
 
 def build_half(model: Model, runtime: str) -> Artifact:
-    """The model for `runtime`, a GPU's, in FP16. Its values know their peaks.
+    """The model for `runtime`, a GPU's, in FP16. Its values know their extents.
 
     Raises:
         BackendFailed: the runtime refuses the model, or it cannot be written in FP16.
@@ -71,7 +71,7 @@ def build_integer(
 
     Args:
         model: annotated.
-        runtime: its name; for a GPU the values of `model` know their peaks.
+        runtime: its name; for a GPU the values of `model` know their extents.
         grids: the chosen grid first; the others are those that do not overflow either.
         ignored: nodes the user wants in float.
         build: how the files are made.

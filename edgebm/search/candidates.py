@@ -125,10 +125,12 @@ def enumerate_candidates(
     precisions: Sequence[str],
     static_shapes: tuple[Mapping[str, tuple[int, ...]], ...],
     axes: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
+    listed: bool = False,
 ) -> list[Candidate]:
     """Every artifact at every thread count; bf16 where the runtime has it (OpenVINO).
 
-    On a GPU threads decide nothing, and engines are compiled for `axes` (`EngineConfig.axes`).
+    On a GPU threads decide nothing, and engines are compiled for `axes` (`EngineConfig.axes`);
+    `listed` says whether `static_shapes` were asked for, since each takes as long again to build.
     """
     found = []
     for artifact in artifacts:
@@ -139,7 +141,7 @@ def enumerate_candidates(
                 config = EngineConfig(
                     precision=precision,
                     threads=count,
-                    static_shapes=tuple(static_shapes),
+                    static_shapes=tuple(static_shapes) if listed or not gpu else (),
                     settings=dict(artifact.settings),
                     axes=dict(axes) if gpu else {},
                 )

@@ -1,11 +1,11 @@
-"""Is it safe to compute in FP16 here: the largest magnitude of every value, over the samples."""
+"""Is it safe to compute in FP16: how every value is over the samples."""
 
 from __future__ import annotations
 
 from edgebm.backends.half import needs_f32
 from edgebm.backends.half_masks import settle_masks
 from edgebm.backends.runtimes import is_gpu
-from edgebm.exec.peaks import note_peaks
+from edgebm.exec.extents import note_extents
 from edgebm.ir.model import Model
 from edgebm.ir.traits import RECURRENT
 from edgebm.pruning.semi_structured import sparse_layers
@@ -23,8 +23,8 @@ def wants_half(job: Job, target: Target) -> bool:
     return allowed and any(map(is_gpu, target.runtimes))
 
 
-def with_peaks(job: Job, model: Model, progress: Progress) -> Model:
-    """A copy of `model` with masks that FP16 has and the peak of every float value.
+def with_extents(job: Job, model: Model, progress: Progress) -> Model:
+    """A copy of `model` with masks that FP16 has and the extent of every float value.
 
     Raises:
         DataError: the model does not run on a sample.
@@ -37,7 +37,7 @@ def with_peaks(job: Job, model: Model, progress: Progress) -> Model:
         progress(STEP, done, total)
 
     progress(STEP, 0, total)
-    return note_peaks(settle_masks(model), job.calibration.feeds(), tick)
+    return note_extents(settle_masks(model), job.calibration.feeds(), tick)
 
 
 def half_notes(job: Job, artifact: Artifact) -> list[str]:

@@ -156,7 +156,7 @@ def _artifacts(
     ranged = _with_any_ranges(decided, context) if _promises(job, target) else None
     found: list[Artifact | BackendFailed] = []
     for runtime in target.runtimes:
-        noted = replace(graphs, has_peaks=wants_half(job, target))
+        noted = replace(graphs, has_extents=wants_half(job, target))
         if why := why_no_integers(job, runtime, noted):
             found.append(BackendFailed(why))
             continue

@@ -18,7 +18,7 @@ from edgebm.search.deadline import Deadline, OutOfTime
 from edgebm.search.decide import Decisions
 from edgebm.search.found import Found, inspect
 from edgebm.search.half import STEP as CHECK_HALF
-from edgebm.search.half import half_notes, wants_half, with_peaks
+from edgebm.search.half import half_notes, wants_half, with_extents
 from edgebm.search.job import Job, Progress
 from edgebm.search.judge import Judge, Run, Score
 from edgebm.search.measuring import Measuring
@@ -81,7 +81,7 @@ class Search:
         if decided is not None:
             grids = self.stages.run("choose grid", lambda: self.decisions.grids(decided))
             noted = self._half(decided)
-            graphs = replace(self._graphs(noted or decided), has_peaks=noted is not None)
+            graphs = replace(self._graphs(noted or decided), has_extents=noted is not None)
             self.stages.run("build", lambda: self._build(graphs, grids or [], floats))
             mend = self._mend()
         candidates = all_candidates(self.job, self.target, [*self.integers, *floats])
@@ -109,10 +109,10 @@ class Search:
         return self._ended(found)
 
     def _half(self, model: Model) -> Model | None:
-        """`model` with its peaks; None where nothing is written in FP16, or time is over."""
+        """`model` with its extents; None where nothing is written in FP16, or time is over."""
         if not wants_half(self.job, self.target):
             return None
-        return self.stages.run(CHECK_HALF, lambda: with_peaks(self.job, model, self.tick))
+        return self.stages.run(CHECK_HALF, lambda: with_extents(self.job, model, self.tick))
 
     def tick(self, step: str, done: int, total: int) -> None:
         """Progress of work that may be cut off here.

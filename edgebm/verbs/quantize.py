@@ -18,7 +18,7 @@ from edgebm.ir.model import Model
 from edgebm.passes.quantize_activations import QuantizeActivations
 from edgebm.recipe import Recipe, load_recipe
 from edgebm.search.decide import Decisions
-from edgebm.search.half import with_peaks
+from edgebm.search.half import with_extents
 from edgebm.search.job import Job, Options, Progress, quiet
 from edgebm.search.prepare import prepare
 from edgebm.search.sparsity import shrunk
@@ -83,7 +83,7 @@ def quantize(  # noqa: PLR0913 - one keyword per option of the command line
     decisions = Decisions(job, one, tick)
     decided = decisions.passes()
     if is_gpu(runtime):
-        return _for_gpu(job, decisions, with_peaks(job, decided, tick), runtime)
+        return _for_gpu(job, decisions, with_extents(job, decided, tick), runtime)
     if not has_ranges(decided):
         return store_weights(decided, job.is_ignored).model
     return lower(decided, decisions.dialect(decided), job.is_ignored)[0]

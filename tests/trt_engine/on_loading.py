@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorrt as trt
-from trt_cases import cases, with_tensorrt
+from trt_cases import cases, opened, with_tensorrt
 
 import edgebm
 from edgebm.bundle_writer import write_bundle
@@ -187,7 +188,7 @@ def test_after_a_lost_device_every_call_says_so(
 
 
 def entry_of(cache: CacheFolder) -> Path:
-    (path,) = cache.path.glob(f"*{SUFFIX}")
+    (path,) = (p for p in cache.path.glob(f"*{SUFFIX}") if not p.name.startswith("timings-"))
     return path
 
 
@@ -324,3 +325,56 @@ def test_a_session_goes_over_to_tensorrt_when_its_engine_is_built(
         assert (report["runtime"], report["degraded"]) == ("tensorrt", False)
         assert report["cache"]["state"] == "stored"
         session.run(session._example)
+
+
+def known_timings(cache: CacheFolder) -> list[int]:
+    """How many nodes had been timed before, by each plan that is stored."""
+    plans = (path.read_bytes() for path in cache.path.glob(f"*{SUFFIX}"))
+    found = (re.search(rb'"known_timings": (\d+)', content) for content in plans)
+    return [int(each[1]) for each in found if each]
+
+
+def test_what_was_timed_is_not_timed_again(data: Path, tmp_path: Path, cache: CacheFolder) -> None:
+    bundle = with_tensorrt(data / "image.edgebm", tmp_path)
+    for before in (False, True):
+        for path in cache.path.glob(f"*{SUFFIX}"):
+            if not path.name.startswith("timings-"):
+                path.unlink()
+        edgebm.load(bundle, cache=cache, build="wait").close()
+        (count,) = known_timings(cache)
+        assert (count > 0) == before
+    (timings,) = cache.path.glob(f"timings-*{SUFFIX}")
+    content = bytearray(timings.read_bytes())
+    content[-40] ^= 1  # of the body, or of its code
+    timings.write_bytes(content)
+    for path in cache.path.glob(f"*{SUFFIX}"):
+        if path != timings:
+            path.unlink()
+    edgebm.load(bundle, cache=cache, build="wait").close()
+    assert known_timings(cache) == [0], "changed timings are none"
+    assert timings.read_bytes() != content
+
+
+class Kept:
+    """Timings without a cache."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self) -> bytes:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"garbage", b'{"place": ["1.0", "another"], "nodes": ["Mul_0"]}']
+)
+def test_timings_of_elsewhere_are_begun_anew(before: bytes, version: str) -> None:
+    timings = Kept(before)
+    opened(cases()["fixed"], timings=timings).engine.close()
+    assert json.loads(timings.content) == {
+        "place": [version, ["Stand-in", 8, 7]],
+        "nodes": ["Mul_0"],
+    }

@@ -27,7 +27,7 @@ def build(lowered: Model, *, half: bool, version: Version = OLDEST) -> dict[str,
     """The files of the artifact, from a float or Q/DQ graph.
 
     Args:
-        lowered: with `half`, values know their peaks (`exec.peaks.note_peaks`).
+        lowered: with `half`, values know their extents (`exec.extents.note_extents`).
         half: write what is not quantized in FP16, where its values allow that.
         version: of TensorRT, whose rules the file has to keep.
 

@@ -23,15 +23,27 @@ _NODES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be built. `workspace_bytes` is the most scratch memory of one layer."""
+    """What is to be built. `workspace_bytes` is the most scratch memory of one layer.
+
+    `timings` are those of an earlier build on this device; None where nobody keeps them.
+    """
 
     config: EngineConfig
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
     workspace_bytes: int
+    timings: bytes | None = None
 
 
-def build(model: bytes, plan: Plan, report: Report, stop: threading.Event) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine plan, and the timings of kernels: those that were given and new ones."""
+
+    plan: bytes
+    timings: bytes
+
+
+def build(model: bytes, plan: Plan, report: Report, stop: threading.Event) -> Built:
     """Build an engine for the GPU of this machine.
 
     Args:
@@ -62,6 +74,8 @@ def build(model: bytes, plan: Plan, report: Report, stop: threading.Event) -> by
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     for profile in profiles_of(plan.inputs, plan.config):
         _add(name, builder, config, profile)
+    if plan.timings is not None:
+        _use_timings(config, plan.timings)
     progress = Progress(report, stop)
     config.progress_monitor = progress
     mark = ERRORS.mark()
@@ -70,7 +84,21 @@ def build(model: bytes, plan: Plan, report: Report, stop: threading.Event) -> by
         raise BackendFailed(f"{name}: the build was cancelled", details={"cancelled": True})
     if built is None:
         raise tensorrt_error(name, "building the engine", mark)
-    return bytes(memoryview(built))
+    return Built(bytes(memoryview(built)), _timings(config))
+
+
+def _use_timings(config: trt.IBuilderConfig, content: bytes) -> None:
+    """Begin with these timings; with none where they are of another device or version."""
+    if content:
+        known = config.create_timing_cache(content)
+        if known is not None and config.set_timing_cache(known, ignore_mismatch=False):
+            return
+    config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _timings(config: trt.IBuilderConfig) -> bytes:
+    known = config.get_timing_cache()
+    return b"" if known is None else bytes(memoryview(known.serialize()))
 
 
 def _add(name: str, builder: trt.Builder, config: trt.IBuilderConfig, profile: Profile) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _TAIL_BYTES = 2000
 _KINDS: dict[str, type[BackendError]] = {
     kind.__name__: kind for kind in (BackendLost, BackendUnavailable, ResourceError)
 }
+TIMINGS = "timings"  # the file with them, in the folder of a build
 _MODULE = "edgebm.runtime.engines.tensorrt_process"
 _MEMORY_HELP = (
     "the system kills a process so when memory runs out: close other programs, or give "
@@ -66,7 +67,10 @@ def build_in_child(
         "outputs": [asdict(spec) for spec in face[1]],
         "workspace_bytes": building.workspace_bytes,
     }
-    with _prepared(model, job) as folder:
+    files, timings = {"model.onnx": model, "job.json": json.dumps(job).encode()}, building.timings
+    if timings is not None:
+        files[TIMINGS] = timings.read()
+    with _prepared(files) as folder:
         root = Path(folder)
         child = _started(root)
         with child:
@@ -77,10 +81,12 @@ def build_in_child(
                     child.kill()
         if child.returncode:
             raise _failure(child.returncode, root)
+        if timings is not None:
+            timings.write((root / TIMINGS).read_bytes())
         return (root / "plan").read_bytes()
 
 
-def _prepared(model: bytes, job: dict[str, Any]) -> tempfile.TemporaryDirectory[str]:
+def _prepared(files: Mapping[str, bytes]) -> tempfile.TemporaryDirectory[str]:
     """A folder with what the child reads.
 
     It is its owner's alone: what is read back from it is code to the vendor.
@@ -88,8 +94,8 @@ def _prepared(model: bytes, job: dict[str, Any]) -> tempfile.TemporaryDirectory[
     try:
         folder = tempfile.TemporaryDirectory(prefix="edgebm-")
         try:
-            (Path(folder.name) / "model.onnx").write_bytes(model)
-            (Path(folder.name) / "job.json").write_text(json.dumps(job))
+            for name, content in files.items():
+                (Path(folder.name) / name).write_bytes(content)
         except OSError:
             folder.cleanup()
             raise

@@ -16,6 +16,7 @@ from typing import Any
 
 from edgebm.errors import EdgebmError, ResourceError
 from edgebm.runtime.engines.cuda_runtime import CudaRuntime
+from edgebm.runtime.engines.tensorrt_child import TIMINGS
 from edgebm.runtime.engines.tensorrt_library import the_tensorrt
 from edgebm.spec import EngineConfig, TensorSpec
 
@@ -57,11 +58,15 @@ def _build(root: Path, lines: _Events) -> None:
     inputs, outputs = (
         tuple(map(TensorSpec.from_dict, job[side])) for side in ("inputs", "outputs")
     )
-    plan = Plan(EngineConfig.from_dict(job["config"]), inputs, outputs, workspace)
+    timings = root / TIMINGS
+    before = timings.read_bytes() if timings.exists() else None
+    plan = Plan(EngineConfig.from_dict(job["config"]), inputs, outputs, workspace, before)
     stop = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(stop,), daemon=True).start()
     built = build((root / "model.onnx").read_bytes(), plan, lines.progress, stop)
-    (root / "plan").write_bytes(built)
+    (root / "plan").write_bytes(built.plan)
+    if before is not None:
+        timings.write_bytes(built.timings)
     lines.write({"workspace_bytes": workspace})
 
 

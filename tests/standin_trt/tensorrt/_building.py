@@ -133,12 +133,30 @@ class IProgressMonitor(Interface): ...
 class IBuilderConfig(Sealed):
     def __init__(self, logger: ILogger) -> None:
         self._logger, self._pools, self._flags, self._profiles = logger, {}, set(), []
+        self._timings: ITimingCache | None = None
 
     def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
         self._pools[pool.name] = int(pool_size)
 
     def set_flag(self, flag: Any) -> None:
         self._flags.add(flag.name)
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        try:
+            return ITimingCache(bytes(serialized_timing_cache))
+        except ValueError:
+            self._logger.log(_names.ENUMS["ILogger.Severity"].ERROR, "no timing cache")
+            return None
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        assert isinstance(cache, ITimingCache)
+        if cache._facts["place"] != place() and not ignore_mismatch:
+            return False
+        self._timings = cache
+        return True
+
+    def get_timing_cache(self) -> ITimingCache | None:
+        return self._timings
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
         for low, usual, high in profile._shapes.values():
@@ -148,6 +166,20 @@ class IBuilderConfig(Sealed):
                 return -1
         self._profiles.append(profile._shapes)
         return len(self._profiles) - 1
+
+
+class ITimingCache(Sealed):
+    """Which nodes were timed, by which version on which device."""
+
+    def __init__(self, content: bytes) -> None:
+        self._facts = json.loads(content) if content else {"place": place(), "nodes": []}
+
+    def serialize(self) -> bytes:
+        return json.dumps(self._facts).encode()
+
+
+def place() -> list[str]:
+    return [_names.VERSION, _cuda.device()]
 
 
 class IHostMemory(bytes):
@@ -186,12 +218,18 @@ class Builder(Sealed):
             return None
         if not self._steps(config, len(model.graph.node)):
             return None
+        timed = None
+        if config._timings is not None:
+            known = config._timings._facts["nodes"]
+            timed = sum(node.name in known for node in model.graph.node)
+            known += [n.name for n in model.graph.node if n.name not in known]
         head = {
             "version": _names.VERSION,
             "device": _cuda.device(),
             "profiles": config._profiles,
             "flags": sorted(config._flags),
             "workspace": config._pools["WORKSPACE"],
+            "known_timings": timed,
         }
         text = json.dumps(head).encode()
         return IHostMemory(
@@ -245,6 +283,7 @@ CLASSES = (
     IOptimizationProfile,
     IProgressMonitor,
     ITensor,
+    ITimingCache,
     OnnxParser,
     ParserError,
 )

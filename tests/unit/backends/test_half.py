@@ -14,8 +14,8 @@ from edgebm.backends.half_graph import to_half
 from edgebm.backends.half_masks import MASKED, settle_masks
 from edgebm.backends.half_simulation import in_f32, read_model
 from edgebm.errors import BackendFailed
-from edgebm.exec.peaks import note_peaks
-from edgebm.ir.annotate import peak_of
+from edgebm.exec.extents import note_extents
+from edgebm.ir.annotate import Extent, extent_of
 from edgebm.ir.model import Model
 
 F16, F32 = ir.DataType.FLOAT16, ir.DataType.FLOAT
@@ -23,9 +23,9 @@ AXES = {"axes": np.asarray([1])}
 
 
 def noted(model: Model, *feeds: Mapping[str, np.ndarray]) -> Model:
-    """`model` with its peaks over these samples, or over a few normal ones."""
+    """`model` with its extents over these samples, or over a few normal ones."""
     given = Listed(feeds) if feeds else samples(model)
-    return note_peaks(settle_masks(model), given.feeds(), lambda: None)
+    return note_extents(settle_masks(model), given.feeds(), lambda: None)
 
 
 def halved(model: Model, *feeds: Mapping[str, np.ndarray]) -> Model:
@@ -82,13 +82,50 @@ def test_the_simulation_rounds_where_f16_does_by_hand() -> None:
 def test_the_peak_is_the_largest_magnitude_of_all_samples() -> None:
     model = noted(small(), *({"x": np.full((1, 8), v, np.float32)} for v in (-3.0, 2.0)))
     (x,) = model.graph.graph.inputs
-    assert peak_of(x) == 3.0
-    relu = next(node for node in model.nodes("Relu"))
-    assert peak_of(relu.outputs[0]) == outputs(
-        parse("g (float[1,8] x) => (float[1,8] r) { h = MatMul(x, w)\n r = Relu(h) }",
-              w=model.graph.graph.initializers["w"].const_value.numpy()),
-        {"x": np.full((1, 8), -3.0, np.float32)},
-    )["r"].max()  # fmt: skip
+    # The mean is -0.5 and the mean square 6.5.
+    assert extent_of(x) == Extent(3.0, 6.5 / (6.5 - 0.25))
+
+
+def test_extents_are_of_channels_and_of_what_varies() -> None:
+    image = parse("g (float[1,2,2,2] x) => (float[1,2,2,2] y) { y = Relu(x) }")
+
+    def extent(*arrays: np.ndarray) -> Extent:
+        model = noted(image, *({"x": each.astype(np.float32)} for each in arrays))
+        (x,) = model.graph.graph.inputs
+        found = extent_of(x)
+        assert found is not None
+        return found
+
+    signs = np.asarray([1, -1, 1, -1]).reshape(1, 1, 2, 2)
+    offsets = np.asarray([100, 0]).reshape(1, 2, 1, 1)
+    # Channels around 100 and 0, each varying by 1.
+    assert extent(signs + offsets) == Extent(101.0, pytest.approx(5001 / 1))
+    # Channels that differ and do not vary.
+    assert extent(offsets + 0 * signs).offset == 0
+    assert extent((offsets + signs) * np.inf) == Extent(np.inf, 0.0)
+
+
+def test_a_sequence_of_any_length_has_an_extent() -> None:
+    model = parse("g (float[1,N] x) => (float[1,N] y) { y = Relu(x) }")
+    found = noted(model, {"x": np.ones((1, 3), np.float32)}, {"x": -np.ones((1, 5), np.float32)})
+    (x,) = found.graph.graph.inputs
+    assert extent_of(x) == Extent(1.0, 1 / (1 - (2 / 8) ** 2))
+
+
+def test_what_varies_little_around_something_large_stays() -> None:
+    model = parse(
+        "g (float[1,4] x) => (float[1,4] y) { [up] u = Add(x, far)\n [down] d = Sub(u, far)\n"
+        "[after] y = Tanh(d) }",
+        far=np.float32(1000),
+    )
+    feeds = [{"x": np.full((1, 4), v, np.float32)} for v in (-1, 0.5, 1)]
+    keep = needs_f32(noted(model, *feeds))
+    assert keep.keys() == {"up", "down"}
+    assert "'u' varies by a 1" in keep["up"]
+    got = outputs(in_f32(halved(model, *feeds)), feeds[1])["y"]
+    np.testing.assert_allclose(got, np.tanh(0.5), rtol=2**-10)
+    near = parse("g (float[1,4] x) => (float[1,4] y) { y = Add(x, c) }", c=np.float32(10))
+    assert needs_f32(noted(near, *feeds)) == {}
 
 
 def test_what_is_too_large_stays_and_so_does_who_reads_it() -> None:

@@ -79,6 +79,8 @@ def test_an_input_without_a_batch_in_front_is_one_sample_of_chunks(tmp_path: Pat
 class SumRequest:
     """h_out = y = x + h for any batch."""
 
+    carry = None
+
     def __init__(self, buffers: Buffers, shapes: Shapes) -> None:
         self.inputs = (np.zeros(shapes["x"], np.float32), buffers.inputs["h"])
         self.outputs = self.fixed = (np.zeros(shapes["x"], np.float32), buffers.outputs["h_out"])

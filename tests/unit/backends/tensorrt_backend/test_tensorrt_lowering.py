@@ -16,7 +16,7 @@ from edgebm.backends.tensorrt.files import build
 from edgebm.backends.tensorrt.lint import lint
 from edgebm.backends.tensorrt.versions import KNOWN
 from edgebm.errors import BackendFailed
-from edgebm.exec.peaks import note_peaks
+from edgebm.exec.extents import note_extents
 from edgebm.importers import import_model
 from edgebm.ir.model import Model
 
@@ -28,7 +28,7 @@ def written(model: Model, dialect: object = TENSORRT) -> tuple[Model, Placement]
     assert dialect in tensorrt_dialects()
     calibration = samples(model)
     decided, _ = decide(model, tensorrt_dialects(), calibration)
-    noted = note_peaks(decided, calibration.feeds(), lambda: None)
+    noted = note_extents(decided, calibration.feeds(), lambda: None)
     lowered, plan = lower(noted, dialect, nothing)  # type: ignore[arg-type]
     return read_model(build(lowered, half=True)["model.onnx"]), plan
 
@@ -193,7 +193,7 @@ def test_factors_of_a_gemm_go_into_its_constants() -> None:
         w=(16, 4),
         b=(4,),
     )
-    noted = note_peaks(model, samples(model).feeds(), lambda: None)
+    noted = note_extents(model, samples(model).feeds(), lambda: None)
     found = read_model(build(noted, half=True)["model.onnx"])
     for node in found.nodes("Gemm"):
         assert not {"alpha", "beta"} & set(node.attributes)
