@@ -17,7 +17,7 @@ DEVICE = "Device and runtime"
 COMPRESSION = "Compression"
 PARTS = (BUNDLES, INPUTS, PROCESS, DEVICE, COMPRESSION)
 
-_GPU = "no runtime of a GPU is supported yet"
+_GPU = "shown on a stand-in for GPU and TensorRT, never on a GPU"
 _WORKER = "sessions run in the caller's process; there is no worker process"
 
 
@@ -110,16 +110,16 @@ ROWS: dict[int, Row] = {
         DEVICE,
         56,
         ("the runtime is missing, broken or lacks a library", ""),
-        ("the GPU is absent, hidden or in use", _GPU, False),
-        ("the GPU is lost, or fails for good", _GPU, False),
-        ("the GPU's memory runs out", _GPU, False),
+        ("the GPU is absent, hidden or in use", _GPU),
+        ("the GPU is lost, or fails for good", _GPU),
+        ("the GPU's memory runs out", _GPU),
         ("the runtime ends the process when it is imported: an instruction the processor lacks",
          ""),
         ("the processor is throttled by heat or power", ""),
         ("a runtime silently computes in another precision", ""),
         ("integer kernels that overflow, or are wrong on some processors", ""),
         ("the runtime is another version than the bundle was made with", ""),
-        ("a driver upgrade between two starts", _GPU, False),
+        ("a driver upgrade between two starts", _GPU),
     ),
     **_part(
         COMPRESSION,

@@ -23,6 +23,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {cuda: libraries(folder, cuda) for cuda in sorted({cuda_of(v) for v in VERSIONS})}
 
 
+@pytest.mark.row(57, 58, 59, 65, partly=True)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_engine_on_the_stand_in(version: str, places: dict[int, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
