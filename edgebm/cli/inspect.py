@@ -13,6 +13,7 @@ from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import facts, file_size, signature, table
 from edgebm.errors import UsageError
 from edgebm.runtime.bundle import Bundle, read_bundle
+from edgebm.runtime.engines import CPU_RUNTIMES
 from edgebm.runtime.proof import Proof
 from edgebm.runtime.select import missing_features
 from edgebm.spec import Manifest, TensorSpec, Variant
@@ -127,14 +128,16 @@ def _states(bundle: Bundle) -> list[tuple[str, str, str, str]]:
 
 def _variant(bundle: Bundle, variant: Variant) -> tuple[object, ...]:
     missing = missing_features(variant)
+    cpu = variant.runtime in CPU_RUNTIMES
+    runs = "yes" if cpu else "with an NVIDIA GPU, see 'edgebm doctor'"
     return (
         f"{variant.target}/{variant.runtime}",
         variant.precision,
-        variant.config.threads,
+        variant.config.threads if cpu else "-",
         file_size(_size(bundle, variant)),
         ", ".join(f"{count} {name}" for name, count in variant.layers.items()) or "-",
-        variant.runtime_version,
-        f"no: needs {', '.join(missing)}" if missing else "yes",
+        variant.runtime_version or "-",
+        f"no: needs {', '.join(missing)}" if missing else runs,
     )
 
 

@@ -32,7 +32,7 @@ def command(name: str | None, as_json: bool) -> None:
         return
     width = max(map(len, found))
     for each, target in found.items():
-        note = " (facts only: no TensorRT in this version)" if target.gpu is not None else ""
+        note = f", for {', '.join(target.runtimes)}" if target.gpu is not None else ""
         click.echo(f"{each:<{width}}  {target.description}{note}")
 
 

@@ -47,6 +47,11 @@ def half_notes(job: Job, artifact: Artifact) -> list[str]:
     made_up = "made-up inputs; samples (-d) would prove more"
     over = made_up if job.made_up else f"{len(job.calibration)} calibration samples"
     notes = [f"no value overflows f16 on {over}"]
+    if artifact.integer_nodes:
+        notes.append(
+            f"{len(artifact.integer_nodes)} nodes are meant for int8; which layers run in it is "
+            "read from the engine on the device (session.report())"
+        )
     if kept := needs_f32(artifact.lowered):
         shown = [f"'{name}' ({why})" for name, why in list(kept.items())[:_SHOWN]]
         more = ", ..." if len(kept) > _SHOWN else ""
