@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgebm.backends.runtimes import made_with
+from edgebm.backends.runtimes import is_gpu, made_with
 from edgebm.errors import EdgebmError
 from edgebm.runtime.built import files_sha256
 from edgebm.runtime.cpu import cpu_features
@@ -121,7 +121,7 @@ def _variant(
         config=candidate.config,
         runtime_version=made_with(artifact.runtime),
         requires=tuple(sorted(features)),
-        tolerance=tolerances(errors),
+        tolerance=tolerances(errors, gpu=is_gpu(artifact.runtime)),
         layers=found.layers.get(candidate.id, {}),
         cells=found.cells.get(candidate.id, {}),
     )
