@@ -37,6 +37,17 @@ class SparsitySearch:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Audio:
+    """The graph itself makes floats of what a microphone gives: int16 numbers x, as x / 32768.
+
+    They go into the input named `input`, or into the only one of floats.
+    """
+
+    dtype: Literal["int16"] = "int16"
+    input: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """What to do with a model.
 
@@ -48,7 +59,8 @@ class Recipe:
     float where integers alone are not accurate enough; None leaves that. `explain` puts the
     blame of every layer in the report even if nothing had to be repaired. `sparsity_search` tries
     lesser amounts where cutting as much as the steps say costs too much; None does not.
-    `subset_size` is how many samples calibrate. `preprocess` says how images become arrays.
+    `subset_size` is how many samples calibrate. `preprocess` says how images become arrays, here
+    or in the graph, `audio` that the graph takes int16 numbers.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
     """
@@ -69,6 +81,7 @@ class Recipe:
     sparsity_search: SparsitySearch | None = None
     subset_size: Annotated[int, Field(ge=1)] = 300
     preprocess: Preprocess | None = None
+    audio: Audio | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.precisions)) != len(self.precisions):

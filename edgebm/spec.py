@@ -22,8 +22,9 @@ class TensorSpec:
     """One input or output of the source model.
 
     `dtype` is a numpy name. `shape` holds an int for a fixed axis and a name for a free
-    one; `Manifest.axes` gives the sizes that name may take. `layout` ("NCHW", "NHWC", or
-    "") is a note for people.
+    one; `Manifest.axes` gives the sizes that name may take. `layout` is a note for people:
+    "NHWC RGB", "NHWC BGR" or "NHWC gray" of an input that takes the bytes of a camera, "PCM" of
+    one that takes those of a microphone, else "".
     """
 
     name: str

@@ -238,6 +238,8 @@ def _dry_run(
     planned["warnings"] += output_faults(path, option="--out", force=force, inputs=inputs)
     for sentence in planned["warnings"]:
         click.echo(f"warning: {sentence}", err=True)
+    for sentence in planned["notes"]:
+        click.echo(f"note: {sentence}", err=True)
     if as_json:
         emit_json(planned)
     else:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from edgebm.errors import DataError
+from edgebm.data.frames import Color
+from edgebm.data.pictures import open_picture, upright
 
 Size = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
@@ -26,15 +26,26 @@ class Preprocess:
     `size` is [height, width]; images are resized to it (bilinear), unless `crop` is given:
     then the shorter side is resized to `size`'s shorter side times 256/224 and the middle is
     cut out. `mean` and `std` hold one number per channel, on the scale of 0 to 1.
+
+    With `in_graph` all of this is done by nodes in front of the input named `input` (the only
+    one that can be meant, if none is): the bundle takes uint8 frames [N, height, width,
+    channels] of the size `source` (`size` if it is left out) whose bytes are in the order
+    `source_color` (RGB if it is left out; gray where `color` is). The resize is bilinear without
+    antialiasing then, and with `crop` the middle of a frame, 224/256 of what has the shape of
+    `size`, is cut out before it. `layout` and `color` stay those of the model.
     """
 
     size: tuple[Size, Size]
     crop: bool = False
-    color: Literal["rgb", "bgr", "gray"] = "rgb"
+    color: Color = "rgb"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dtype: Literal["float32", "uint8"] = "float32"
     mean: tuple[float, ...] = field(default=(0.0,))
     std: tuple[Positive, ...] = field(default=(1.0,))
+    in_graph: bool = False
+    source: tuple[Size, Size] | None = None
+    source_color: Literal["rgb", "bgr"] | None = None
+    input: str = ""
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -42,6 +53,13 @@ class Preprocess:
                 raise ValueError(f"{name} has {len(values)} numbers for {self.channels} channels")
         if self.dtype == "uint8" and (set(self.mean) != {0.0} or set(self.std) != {1.0}):
             raise ValueError("uint8 pixels go in as they are: leave mean and std out")
+        if self.in_graph and self.dtype == "uint8":
+            raise ValueError("in_graph is for a model that takes floats: leave dtype out")
+        for name in ("source", "source_color", "input"):
+            if getattr(self, name) and not self.in_graph:
+                raise ValueError(f"{name} is of frames that the graph takes: add in_graph: true")
+        if self.source_color and self.color == "gray":
+            raise ValueError("source_color: a model that takes gray pictures gets gray frames")
 
     @property
     def channels(self) -> int:
@@ -54,14 +72,34 @@ class Preprocess:
             return height, width, self.channels
         return self.channels, height, width
 
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Height and width of the frames that the graph takes with `in_graph`."""
+        return self.source or self.size
+
+    @property
+    def frame_color(self) -> Color:
+        """The order of the bytes in those frames."""
+        return "gray" if self.color == "gray" else self.source_color or "rgb"
+
+    @property
+    def cut(self) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what is resized to `size` of such a frame."""
+        high, wide = self.frames
+        if not self.crop:
+            return 0, 0, high, wide
+        ratio = min(high / self.size[0], wide / self.size[1]) * 224 / 256
+        height, width = (max(1, round(side * ratio)) for side in self.size)
+        return (high - height) // 2, (wide - width) // 2, height, width
+
     def __call__(self, path: Path) -> NDArray[Any]:
         """The image as an array of `shape` and `dtype`.
 
         Raises:
             DataError: not a readable image.
         """
-        image = _opened(path)
-        image = image.convert("L" if self.color == "gray" else "RGB")
+        with open_picture(path) as file:
+            image = upright(file).convert("L" if self.color == "gray" else "RGB")
         pixels = np.asarray(self._resized(image)).reshape(*self.size, self.channels)
         if self.color == "bgr":
             pixels = pixels[..., ::-1]
@@ -95,19 +133,3 @@ class ImageColumn:
 
     def rows(self, wanted: Sequence[int]) -> Iterator[NDArray[Any]]:
         return (self._preprocess(self._path) for _ in wanted)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as cause:
-        raise DataError(
-            f"reading {path} needs Pillow, which is not installed", hint="pip install pillow"
-        ) from cause
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, Image.DecompressionBombError) as cause:
-        raise DataError(
-            f"{path} is not a readable image: {cause}", hint="remove it or copy it again"
-        ) from cause

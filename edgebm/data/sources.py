@@ -14,7 +14,10 @@ from edgebm.data.batch import LABELS, Batch, has_batch_axis, item_batch, named_b
 from edgebm.data.callables import call_user, is_reference, load_callable
 from edgebm.data.columns import ArrayColumn, Column, WholeColumn
 from edgebm.data.files import open_npy, open_npz
-from edgebm.data.preprocess import IMAGE_SUFFIXES, ImageColumn, Preprocess
+from edgebm.data.fit import raise_faults
+from edgebm.data.frames import FrameColumn, frame_color, size_faults
+from edgebm.data.pictures import IMAGE_SUFFIXES
+from edgebm.data.preprocess import ImageColumn, Preprocess
 from edgebm.data.spool import Spool
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
@@ -61,7 +64,9 @@ def open_source(
     if path.is_dir():
         return _folder(path, inputs, limit, preprocess)
     if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() in _OTHERS:
-        return Source(str(path), (_file_batch(path, inputs, preprocess, ""),))
+        batch = _file_batch(path, inputs, preprocess, "")
+        _check_sizes(str(path), [batch], inputs)
+        return Source(str(path), (batch,))
     return Source(str(path), (_array_file(path, inputs),))
 
 
@@ -123,7 +128,22 @@ def _folder(
         count += len(batches[-1])
         if limit is not None and count >= limit:
             break
+    _check_sizes(str(path), batches, inputs)
     return Source(str(path), tuple(batches))
+
+
+def _check_sizes(name: str, batches: Sequence[Batch], inputs: Sequence[TensorSpec]) -> None:
+    """Pictures for a model that resizes them itself have the size of its camera's frames."""
+    spec = inputs[0]
+    columns = {batch.where or name: batch.columns.get(spec.name) for batch in batches}
+    frames = {where: c for where, c in columns.items() if isinstance(c, FrameColumn)}
+    faults = size_faults(frames, spec)
+    raise_faults(
+        name,
+        [f"{len(faults)} of {len(frames)} pictures have another size", *faults] if faults else [],
+        "height x width; the host resizes none, as nobody would on the device: bring them to that "
+        "size, or give the recipe the size that they have as preprocess.source",
+    )
 
 
 def _file_batch(
@@ -137,15 +157,17 @@ def _file_batch(
         )
     if suffix not in IMAGE_SUFFIXES:
         return _single(_array_file(file, inputs, where), inputs)
-    if preprocess is None:
-        raise DataError(
-            f"{file}: how images become arrays is not said",
-            hint="add a `preprocess:` block to the recipe: size, layout, mean, std",
-        )
     if len(inputs) > 1:
         raise DataError(
             f"{file} is one image, the model has {len(inputs)} inputs",
             hint="write a function that yields dicts by input name",
+        )
+    if (color := frame_color(inputs[0])) is not None:
+        return Batch({inputs[0].name: FrameColumn(file, color)}, None, where)
+    if preprocess is None:
+        raise DataError(
+            f"{file}: how images become arrays is not said",
+            hint="add a `preprocess:` block to the recipe: size, layout, mean, std",
         )
     return Batch({inputs[0].name: ImageColumn(file, preprocess)}, None, where)
 

@@ -9,6 +9,8 @@ from edgebm.ir.edit import name
 from edgebm.ir.model import Model
 from edgebm.spec import Dim, TensorSpec
 
+_LAYOUT = "edgebm.layout"  # in `Value.meta`: copied by `clone()`, not written into an ONNX file
+
 
 def face(model: Model) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """Inputs and outputs in order.
@@ -39,7 +41,17 @@ def _spec(value: ir.Value, taken: set[str]) -> TensorSpec:
             hint="export the model with typed inputs and outputs",
         )
     shape = tuple(_dim(value, axis, dim, taken) for axis, dim in enumerate(value.shape))
-    return TensorSpec(name(value), dtype_name(value.dtype), shape)
+    return TensorSpec(name(value), dtype_name(value.dtype), shape, layout_of(value))
+
+
+def layout_of(value: ir.Value) -> str:
+    """What was said of the order of an input's axes (`TensorSpec.layout`), or ""."""
+    return str(value.meta.get(_LAYOUT, ""))
+
+
+def set_layout(value: ir.Value, layout: str) -> None:
+    """Say what the axes of an input are, for people and for readers of samples."""
+    value.meta[_LAYOUT] = layout
 
 
 def dtype_name(dtype: ir.DataType) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgebm.data.samples import Samples
 from edgebm.exec.collect import FloatRunner
 from edgebm.ir.edit import const, name, remove_dead
+from edgebm.ir.face import layout_of
 from edgebm.ir.model import Model
 from edgebm.ir.traits import MATMULS, is_float
 
@@ -85,8 +86,8 @@ class _Figures:
 
 
 def _input_figures(model: Model, samples: Samples) -> dict[str, _Figures]:
-    floats = [name(value) for value in model.graph.graph.inputs if is_float(value)]
-    found = {key: _Figures() for key in floats}
+    values = model.graph.graph.inputs
+    found = {name(v): _Figures() for v in values if is_float(v) or layout_of(v)}
     for feeds in samples.feeds():
         for key, figures in found.items():
             if feeds[key].size:

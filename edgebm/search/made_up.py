@@ -23,9 +23,9 @@ def made_up_samples(
 ) -> Samples:
     """Inputs that the model accepts.
 
-    Floats are normal, row numbers of a table are any of its rows, inputs with "mask" in their
-    name are ones, and other integers zeros. A free first axis that no shape settles is taken
-    for the batch, and has size 1.
+    Floats are normal, row numbers of a table are any of its rows, what a camera or microphone
+    gives is any bytes, inputs with "mask" in their name are ones, and other integers zeros. A
+    free first axis that no shape settles is taken for the batch, and has size 1.
 
     Args:
         model: canonical; tells which inputs are row numbers.
@@ -87,4 +87,7 @@ def _array(
     if dtype.kind in "iu" and spec.name in limits:
         most = min(limits[spec.name], int(np.iinfo(dtype).max) + 1)
         return rng.integers(0, most, shape).astype(dtype)
+    if dtype.kind in "iu" and spec.layout:
+        limit = np.iinfo(dtype)
+        return rng.integers(limit.min, limit.max, shape, dtype, endpoint=True)
     return np.zeros(shape, dtype)

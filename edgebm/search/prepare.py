@@ -9,6 +9,7 @@ from edgebm.exec.collect import float_run
 from edgebm.ir.model import Model
 from edgebm.recipe import Recipe
 from edgebm.search.argument_checks import check_ignored, check_shapes
+from edgebm.search.front import put_in_front
 from edgebm.search.input_scale import scale_warnings
 from edgebm.search.job import Job, Options
 from edgebm.search.judge import Judge, Run
@@ -58,13 +59,15 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
             user's program `f(run)` as a callable or `module:function`.
 
     Raises:
-        UsageError, DataError: an argument does not fit the model.
+        UsageError, DataError: an argument, or what the recipe puts in front of an input, does
+            not fit the model.
     """
-    settled = settle_states(model, options.wanted)
+    front = put_in_front(model, recipe)
+    settled = settle_states(front.model, options.wanted)
     model, face = settled.model, settled.face
     check_ignored(model, options.ignored)
     check_shapes(settled, options.shapes)
-    warnings: list[str] = []
+    warnings = [*front.warnings]
     calibration = _open(data, settled, recipe, labels)
     program = is_program(evaluation)
     separate = None if program or evaluation is None else _open(evaluation, settled, recipe, None)
@@ -74,7 +77,7 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     if separate is None and data is not None and not program and len(calibration) >= _SMALL_SET:
         calibration, judged = calibration.split(_HELD_OUT)
     job = Job(model, face, recipe, options, calibration, judged, _no_judge, warnings, data is None)
-    job.states, job.notes = settled.states, [*settled.notes]
+    job.states, job.notes = settled.states, [*front.notes, *settled.notes]
     if job.made_up:
         _warn(job, _without_samples(job, judged=separate is not None, program=program))
     faults: list[str] = []

@@ -80,6 +80,20 @@ def test_own_recipe_is_named_by_its_file_and_turns_into_json(tmp_path: Path) -> 
     assert plain["preprocess"]["size"] == [32, 32]
 
 
+def test_preprocessing_in_the_graph(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    keys = "size: [32, 32], in_graph: true, source: [480, 640], source_color: bgr, input: image"
+    path.write_text(f"{INT8}preprocess: {{{keys}}}\naudio: {{dtype: int16}}\n")
+    recipe = load_recipe(path)
+    assert recipe.preprocess is not None
+    assert recipe.preprocess.frames == (480, 640)
+    assert recipe.preprocess.frame_color == "bgr"
+    assert recipe.audio is not None
+    plain = json.loads(json.dumps(recipe.to_dict()))
+    assert plain["preprocess"]["source"] == [480, 640]
+    assert plain["audio"] == {"dtype": "int16", "input": ""}
+
+
 def test_three_faults_at_once_each_with_its_line(tmp_path: Path) -> None:
     text = INT8.replace("observer: minmax", "obsever: minmax").replace("version: 1", "version: 2")
     found = faults(tmp_path, text + "subset_size: many\n")
@@ -105,6 +119,9 @@ def test_three_faults_at_once_each_with_its_line(tmp_path: Path) -> None:
         (INT8 + "precisions: [f33]\n", 7, "precisions[0]", "'f32', 'bf16' or 'f16'"),
         (INT8 + "preprocess: {size: [32, 32], means: [0.5]}\n", 7, "preprocess.means",
          "did you mean 'mean'"),
+        (INT8 + "preprocess: {size: [32, 32],\n  source: [64, 64]}\n", 7, "preprocess",
+         "in_graph: true"),
+        (INT8 + "audio: {dtype: int8}\n", 7, "audio.dtype", "'int16'"),
         (INT8 + "version: 1\n", 7, "version", "already in line 1"),
         (INT8 + "version: '1\n", 8, "yaml", "unexpected end of stream"),
         (INT8 + "name: [\n", 8, "yaml", "expected"),

@@ -41,6 +41,7 @@ CHECKS: Mapping[str, Check] = {
     "E15": operators.forms,
     "E16": grids.int4_weights,
     "E17": grids.bare_integers,
+    "E18": operators.face_types,
     "W01": layers.both_operands,
     "W02": layers.fusions,
     "W03": layers.batch_norms,

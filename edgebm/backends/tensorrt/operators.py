@@ -37,6 +37,9 @@ _REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
+_NO_FACE_TYPES = frozenset(
+    {ir.DataType.INT16, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64}
+)
 _CELL_TYPES = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -103,6 +106,20 @@ def forms(reading: Reading) -> Iterator[Fault]:
     for op_type, why_not in _FORMS.items():
         for node in reading.of(op_type):
             yield from ((node, why) for why in why_not(node))
+
+
+def face_types(reading: Reading) -> Iterator[Fault]:
+    """E18."""
+    graph = reading.graph
+    for what, values in (("input", graph.inputs), ("output", graph.outputs)):
+        for value in values:
+            if value.dtype in _NO_FACE_TYPES:
+                yield None, f"the {what} '{value.name}' is {value.dtype.name.lower()}"
+    for value in graph.inputs:
+        if value.dtype == ir.DataType.UINT8:
+            for node, _ in value.uses():
+                if node.op_type != "Cast":
+                    yield node, f"it reads '{value.name}', which is uint8"
 
 
 def _cell(node: ir.Node) -> Iterator[str]:

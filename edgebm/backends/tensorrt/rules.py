@@ -124,6 +124,13 @@ _ERRORS = (
         unseen="A constant that is only moved on its way to DQ is taken to be folded, and not "
         "named.",
     ),
+    Rule(
+        "E18",
+        "Inputs and outputs are floats, int8, uint8, int32, int64 or bool, and an input of uint8 "
+        "is read by Cast alone.",
+        "Cast an input of uint8 before anything else; give int16 numbers as int32 or floats.",
+        "P H",
+    ),
 )  # fmt: skip
 _WARNINGS = (
     Rule(

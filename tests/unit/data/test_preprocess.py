@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,11 +63,28 @@ def test_crop_takes_the_middle(tmp_path: Path) -> None:
     assert array[14, 0, 0] == array[14, 27, 0] == 0
 
 
+def test_what_is_cut_out_of_a_frame() -> None:
+    how = Preprocess(size=(224, 224), in_graph=True, source=(480, 640))
+    assert how.cut == (0, 0, 480, 640)
+    assert replace(how, crop=True).cut == (30, 110, 420, 420)
+    assert replace(how, source=None, crop=True).cut == (14, 14, 196, 196)
+    assert replace(how, size=(100, 200), crop=True).cut == (100, 40, 280, 560)
+
+
 def test_faults(folder: Path) -> None:
     with pytest.raises(ValidationError, match="2 numbers for 3 channels"):
         Preprocess(size=(4, 4), mean=(0.5, 0.5))
     with pytest.raises(ValidationError, match="leave mean and std out"):
         Preprocess(size=(4, 4), dtype="uint8", mean=(0.5,))
+    for keys, words in (
+        ({"in_graph": True, "dtype": "uint8"}, "takes floats"),
+        ({"source": (8, 8)}, "source is of frames.*in_graph: true"),
+        ({"source_color": "bgr"}, "source_color is of frames"),
+        ({"input": "x"}, "input is of frames"),
+        ({"in_graph": True, "color": "gray", "source_color": "bgr"}, "gets gray frames"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            Preprocess(**{"size": (4, 4), **keys})  # type: ignore[arg-type]
     (folder / "3.png").write_bytes(b"no image")
     specs = [TensorSpec("x", "float32", (1, 3, 6, 8))]
     with pytest.raises(DataError, match=r"3\.png is not a readable image"):

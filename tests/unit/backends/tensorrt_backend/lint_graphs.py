@@ -204,6 +204,10 @@ CASES: dict[str, tuple[str, str]] = {
               "r = Gather(m, x)\n [n] f = Cast<to=1>(r)\n y = Mul(f, one)"),
         plain("int64[3] x", "float[3,16] y", "y = Gather(mf, x)"),
     ),
+    "E18": (
+        plain("uint8[1,8] x", "int64[2] y", "y = Shape(x)"),
+        plain("uint8[1,8] x", "float[1,8] y", "y = Cast<to=1>(x)"),
+    ),
     "W01": (conv(layer="y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, v)"), conv()),
     "W02": (
         conv(layer="h = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(d, v)",

@@ -14,7 +14,7 @@ from edgebm.backends.tensorrt.versions import KNOWN, NEWEST, OLDEST, Version, pa
 from edgebm.errors import ModelError, UsageError
 from edgebm.ir.model import Model
 
-CODES = [f"E{n:02}" for n in range(1, 18) if n != 11] + [f"W{n:02}" for n in range(1, 16)]
+CODES = [f"E{n:02}" for n in range(1, 19) if n != 11] + [f"W{n:02}" for n in range(1, 16)]
 
 
 def found(model: Model, version: Version = OLDEST) -> dict[str, list[tuple[str, str]]]:
