@@ -10,6 +10,7 @@ from typing import Any
 
 from edgebm.cli.output import output_faults
 from edgebm.data.callables import is_reference
+from edgebm.data.model_folder import hub_hint, is_model_folder, split_part
 from edgebm.errors import EdgebmError, UsageError
 from edgebm.runtime.journal import Journal
 from edgebm.search.journal import measurements_faults, resume_path
@@ -20,7 +21,12 @@ Shapes = dict[str, list[tuple[int, ...]]]
 
 def model_name(model: str) -> str:
     """What a bundle of `model` is called: the file's stem, or the function's name."""
-    return model.rpartition(":")[2] if is_reference(model) else Path(model).stem
+    if is_reference(model):
+        return model.rpartition(":")[2]
+    folder, part = split_part(model)
+    if is_model_folder(folder):  # its name may have dots, and may be no more than "."
+        return "-".join([folder.resolve().name, *([part] if part else [])])
+    return Path(model).stem
 
 
 def source(model: str) -> str | Path:
@@ -112,9 +118,12 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
         missing = file.endswith(".py") and not Path(file).is_file()
         return [f"{option} {text}: there is no file {file}"] if missing else []
     path = Path(text)
+    if not folders:
+        path, _ = split_part(text)
     if not path.exists():
-        return [f"{option} {text}: there is no such file"]
-    if path.is_dir() and not folders:
+        hint = "" if folders else hub_hint(text)
+        return [f"{option} {text}: there is no such file{f'; {hint}' if hint else ''}"]
+    if path.is_dir() and not folders and not is_model_folder(path):
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
 
