@@ -47,7 +47,7 @@ def check_arguments(
     """
     shapes, faults = parse_shapes(shape_texts)
     faults = [
-        *source_faults("MODEL", model, folders=False),
+        *model_faults("MODEL", model),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
         *source_faults("--initial-state", options.get("initial_state"), folders=False),
@@ -118,14 +118,20 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
         missing = file.endswith(".py") and not Path(file).is_file()
         return [f"{option} {text}: there is no file {file}"] if missing else []
     path = Path(text)
-    if not folders:
-        path, _ = split_part(text)
     if not path.exists():
-        hint = "" if folders else hub_hint(text)
-        return [f"{option} {text}: there is no such file{f'; {hint}' if hint else ''}"]
-    if path.is_dir() and not folders and not is_model_folder(path):
+        return [f"{option} {text}: there is no such file"]
+    if path.is_dir() and not folders:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
+
+
+def model_faults(option: str, text: str) -> list[str]:
+    """Why the file, folder or `file.py:function` that `text` names cannot be a model."""
+    if is_model_folder(split_part(text)[0]):
+        return []
+    faults = source_faults(option, text, folders=False)
+    hint = hub_hint(text) if faults and not Path(text).exists() else ""
+    return [f"{fault}; {hint}" for fault in faults] if hint else faults
 
 
 def launch_faults() -> list[str]:

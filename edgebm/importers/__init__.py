@@ -68,16 +68,23 @@ def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: 
         return from_proto(source, label="onnx.ModelProto")
     if isinstance(source, tuple):
         return _load_tuple(source)
-    if _is_transformers(source) and example_inputs is None:
-        found: Model = _huggingface().from_pretrained_model(source)
-        return found
     if _is_torch(source):
-        exported: Model = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
-        return exported
+        return _load_torch(source, example_inputs, dynamic_shapes)
     raise ModelError(
         f"cannot import a {type(source).__name__}",
         hint="give a path, module:function, a torch module, or an ONNX model",
     )
+
+
+def _load_torch(
+    source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any
+) -> Model:
+    exported: Model
+    if _is_transformers(source) and example_inputs is None:
+        exported = _huggingface().from_pretrained_model(source)
+    else:
+        exported = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
+    return exported
 
 
 def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Model:

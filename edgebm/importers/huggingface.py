@@ -10,6 +10,7 @@ import contextlib
 import copy
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -73,7 +74,7 @@ def from_pretrained_model(
 def _loaded(folder: ModelFolder) -> Any:
     settings = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with quiet():
+        with quiet(), _no_progress_bars():
             config = transformers.AutoConfig.from_pretrained(folder.path, **settings)
             kind = _class_of(folder, config)
             model, told = kind.from_pretrained(
@@ -181,8 +182,8 @@ def _part_of(model: Any, part: str, label: str) -> Export:
         return SourceExport(model)
     if part == "decoder":
         return DecoderExport(model)
-    what = f"{label}#" if label.startswith(("/", ".")) or "transformers " not in label else ""
-    pair = " and ".join(f"{what}{each}" if what else f'(model, "{each}")' for each in PARTS)
+    folder = Path(label).is_dir()
+    pair = " and ".join(f"{label}#{each}" if folder else f'(model, "{each}")' for each in PARTS)
     raise ModelError(
         f"{label}: {name} is an encoder and a decoder, which become a bundle each",
         hint=f"compress them one by one: {pair}",
@@ -219,6 +220,18 @@ def _prove(made: Model, export: Export, label: str) -> None:
                 hint=f"torch {torch.__version__} and transformers {transformers.__version__} do "
                 f"not go together for this model; try other versions, or {_FUNCTION}",
             )
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    bars = transformers.utils.logging
+    before = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            bars.enable_progress_bar()
 
 
 @contextlib.contextmanager

@@ -50,9 +50,7 @@ class EncoderExport:
         lean.one_type = self._one_type
         feeds = self._feeds()
         try:
-            told = agree(
-                arrays(self.outputs, plain(**feeds)), arrays(self.outputs, lean(**feeds))
-            )
+            told = agree(arrays(self.outputs, plain(**feeds)), arrays(self.outputs, lean(**feeds)))
         except (ValueError, TypeError, RuntimeError, IndexError) as cause:
             told = str(cause)  # a model that makes its masks in a way of its own
         return plain if told else lean

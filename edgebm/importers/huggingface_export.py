@@ -62,7 +62,7 @@ class Vocabulary:
 
 
 def additive(mask: Tensor) -> Tensor:
-    """[batch, tokens] of ones and zeros as what is added to attention scores [batch, 1, 1, tokens].
+    """A mask [batch, tokens] as what is added to attention scores, [batch, 1, 1, tokens].
 
     Models of transformers take a mask of four axes as it is. Their own way from two axes to four
     is made for every kind of attention, and is a dozen operators in a graph.

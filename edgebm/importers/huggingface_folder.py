@@ -17,6 +17,7 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_FOREIGN = ("tf_model.h5", "flax_model.msgpack")
 _LFS = b"version https://git-lfs"
 _SAVE = "write it with model.save_pretrained(FOLDER)"
 _POOLINGS = {
@@ -100,7 +101,9 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _check_weights(path: Path) -> None:
     found = next((path / name for name in _WEIGHTS if (path / name).is_file()), None)
     if found is None:
-        others = [name for name in ("tf_model.h5", "flax_model.msgpack") if (path / name).is_file()]
+        others = [
+            name for name in ("tf_model.h5", "flax_model.msgpack") if (path / name).is_file()
+        ]
         what = f"; {others[0]} is for another framework" if others else ""
         raise ModelError(
             f"{path} has no weights: neither {_WEIGHTS[0]} nor {_WEIGHTS[2]}{what}",

@@ -68,7 +68,9 @@ class _Source(_Part):
         states = encoder(input_ids=input_ids, attention_mask=mask, return_dict=True)[0]
         # The products that a decoder's layers make of the source are made when it first reads it.
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        _, cache = self.step(input_ids[:, :1], states, mask, cache, additive(attention_mask[:, :1]))
+        _, cache = self.step(
+            input_ids[:, :1], states, mask, cache, additive(attention_mask[:, :1])
+        )
         return (states, *_flat(_held(cache.cross_attention_cache)))
 
 
@@ -120,9 +122,9 @@ class SourceExport(_Seq2Seq):
 
     def examples(self) -> tuple[dict[str, Any], dict[str, Any]]:
         axes = {0: "batch", 1: "tokens"}
-        return dict(zip(self.inputs, self._words.padded(), strict=True)), {
-            name: axes for name in self.inputs
-        }
+        return dict(zip(self.inputs, self._words.padded(), strict=True)), dict.fromkeys(
+            self.inputs, axes
+        )
 
     def cases(self) -> Iterator[Case]:
         for batch, tokens in ((2, 12), (1, 5)):
