@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from edgebm.data.preprocess import Preprocess
+from edgebm.data.texts import Texts
 from edgebm.errors import RecipeError
 from edgebm.passes.base import STRICT
 from edgebm.passes.catalog import DECIDING, SHRINKING, AnyStep
@@ -60,7 +62,7 @@ class Recipe:
     blame of every layer in the report even if nothing had to be repaired. `sparsity_search` tries
     lesser amounts where cutting as much as the steps say costs too much; None does not.
     `subset_size` is how many samples calibrate. `preprocess` says how images become arrays, here
-    or in the graph, `audio` that the graph takes int16 numbers.
+    or in the graph, `audio` that the graph takes int16 numbers, `text` how texts become token ids.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
     """
@@ -82,6 +84,7 @@ class Recipe:
     subset_size: Annotated[int, Field(ge=1)] = 300
     preprocess: Preprocess | None = None
     audio: Audio | None = None
+    text: Texts = field(default_factory=Texts)
 
     def __post_init__(self) -> None:
         if len(set(self.precisions)) != len(self.precisions):

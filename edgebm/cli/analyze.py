@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import refuse_faults, source, source_faults, yaml_faults
+from edgebm.cli.arguments import model_faults, refuse_faults, source, source_faults, yaml_faults
 from edgebm.cli.options import (
     data_option,
     ignored_option,
@@ -76,7 +76,7 @@ def _check(model: str, out: Path | None, options: Mapping[str, Any]) -> None:
     data, recipe = options["data"], options["recipe"]
     missing = "--data is missing: ranges and errors are measured on samples"
     faults = [
-        *source_faults("MODEL", model, folders=False),
+        *model_faults("MODEL", model),
         *source_faults("--data", data),
         *([] if data else [missing]),
     ]

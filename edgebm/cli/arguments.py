@@ -10,6 +10,7 @@ from typing import Any
 
 from edgebm.cli.output import output_faults
 from edgebm.data.callables import is_reference
+from edgebm.data.model_folder import hub_hint, is_model_folder, split_part
 from edgebm.errors import EdgebmError, UsageError
 from edgebm.runtime.journal import Journal
 from edgebm.search.journal import measurements_faults, resume_path
@@ -20,7 +21,12 @@ Shapes = dict[str, list[tuple[int, ...]]]
 
 def model_name(model: str) -> str:
     """What a bundle of `model` is called: the file's stem, or the function's name."""
-    return model.rpartition(":")[2] if is_reference(model) else Path(model).stem
+    if is_reference(model):
+        return model.rpartition(":")[2]
+    folder, part = split_part(model)
+    if is_model_folder(folder):  # its name may have dots, and may be no more than "."
+        return "-".join([folder.resolve().name, *([part] if part else [])])
+    return Path(model).stem
 
 
 def source(model: str) -> str | Path:
@@ -41,7 +47,7 @@ def check_arguments(
     """
     shapes, faults = parse_shapes(shape_texts)
     faults = [
-        *source_faults("MODEL", model, folders=False),
+        *model_faults("MODEL", model),
         *source_faults("--data", options["data"]),
         *source_faults("--eval", options["evaluation"]),
         *source_faults("--initial-state", options.get("initial_state"), folders=False),
@@ -117,6 +123,15 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     if path.is_dir() and not folders:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
+
+
+def model_faults(option: str, text: str) -> list[str]:
+    """Why the file, folder or `file.py:function` that `text` names cannot be a model."""
+    if is_model_folder(split_part(text)[0]):
+        return []
+    faults = source_faults(option, text, folders=False)
+    hint = hub_hint(text) if faults and not Path(text).exists() else ""
+    return [f"{fault}; {hint}" for fault in faults] if hint else faults
 
 
 def launch_faults() -> list[str]:

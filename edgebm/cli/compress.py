@@ -31,6 +31,7 @@ Examples:
   edgebm compress model.onnx -d train.npz -e test.npz --metric top1 --max-drop 0.5
   edgebm compress model.onnx -r w8
   edgebm compress encoder.onnx -d text.npz --shapes ids:1x64,1x128 -t raspberry-pi-5
+  edgebm compress bert-folder -d texts.jsonl --shapes input_ids:1x128
   edgebm compress step.onnx -d sequences.npz --state h_in:h_out
   edgebm compress speech.onnx -d speech.npz --streaming
 \b
@@ -139,9 +140,10 @@ def command(
 ) -> None:
     """Make MODEL small and fast for a device and write it as one bundle.
 
-    MODEL is an .onnx file, a .pt2 program, or module:function (or file.py:function) that
-    returns a torch module and its example inputs. Every candidate is measured on the real
-    runtime; the fastest one that keeps the limits wins. Exit code 3: a limit was missed.
+    MODEL is an .onnx file, a .pt2 program, a model folder of Hugging Face transformers, or
+    module:function (or file.py:function) that returns a torch module and its example inputs.
+    Every candidate is measured on the real runtime; the fastest one that keeps the limits wins.
+    Exit code 3: a limit was missed.
 
     Ctrl-C ends with the best so far (exit code 130). What was measured lies in FILE.resume until
     a run is complete: the same command goes on from there.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import model_name, source, source_faults, usage_error
+from edgebm.cli.arguments import model_faults, model_name, source, source_faults, usage_error
 from edgebm.cli.options import data_option, out_option, seed_option, state_options
 from edgebm.cli.output import emit_json, json_option, output_faults
 
@@ -101,8 +101,8 @@ def command(
     path = out if out is not None else Path(f"{model_name(student)}.distilled.onnx")
     read = (teacher, student, data, options["evaluation"])
     faults = [
-        *source_faults("--teacher", teacher, folders=False),
-        *source_faults("--student", student, folders=False),
+        *model_faults("--teacher", teacher),
+        *model_faults("--student", student),
         *source_faults("--data", data),
         *source_faults("--eval", options["evaluation"]),
         *output_faults(path, option="--out", force=options["force"], inputs=read),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgebm.cli.arguments import source_faults, usage_error
+from edgebm.cli.arguments import model_faults, source_faults, usage_error
 from edgebm.cli.options import data_option
 from edgebm.cli.output import emit_json, json_option
 from edgebm.cli.text import table
@@ -54,7 +54,7 @@ def command(
     A model that is no bundle runs in float on ONNX Runtime.
     """
     faults = [
-        *source_faults("BUNDLE|MODEL", path, folders=False),
+        *model_faults("BUNDLE|MODEL", path),
         *source_faults("--data", data),
         *source_faults("--eval", program),
     ]

@@ -45,7 +45,7 @@ def data_option(text: str, *, required: bool = False) -> Callable[[F], F]:
         "--data",
         required=required,
         metavar="SAMPLES",
-        help=f".npz file, folder or module:function with {text}",
+        help=f".npz or text file, folder or module:function with {text}",
     )
 
 

@@ -9,6 +9,7 @@ import click
 
 from edgebm.cli.arguments import (
     launch_faults,
+    model_faults,
     model_name,
     refuse_faults,
     source,
@@ -86,7 +87,7 @@ def command(
     """
     path = out if out is not None else Path(f"{model_name(model)}.pruned.onnx")
     faults = [
-        *source_faults("MODEL", model, folders=False),
+        *model_faults("MODEL", model),
         *source_faults("--data", data),
         *([] if data else ["--data is missing: what matters is seen on samples"]),
         *_number_faults(options),

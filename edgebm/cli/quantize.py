@@ -9,6 +9,7 @@ import click
 
 from edgebm.cli.arguments import (
     launch_faults,
+    model_faults,
     model_name,
     refuse_faults,
     source,
@@ -62,7 +63,7 @@ def command(model: str, out: Path | None, force: bool, as_json: bool, **options:
     path = out if out is not None else Path(f"{model_name(model)}.{recipe}.onnx")
     read = (model, options["data"], options["recipe"])
     faults = [
-        *source_faults("MODEL", model, folders=False),
+        *model_faults("MODEL", model),
         *source_faults("--data", options["data"]),
         *launch_faults(),
         *output_faults(path, option="--out", force=force, inputs=read),

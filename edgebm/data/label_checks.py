@@ -19,6 +19,8 @@ LABEL_HINT = "check that samples and labels are those of this model and its prep
 _ENOUGH = 2
 _TOP_K = {"top1": 1, "top5": 5}
 _BY_CLASS = {"top1", "top5", "accuracy", "f1"}
+# Outputs of text models that are no scores, whatever their width.
+_VECTORS = {"sentence_embedding", "last_hidden_state"}
 _CORRELATIONS = {"spearman", "pearson"}
 
 
@@ -36,7 +38,12 @@ def label_faults(
     if spec is None:
         return
     one = int(np.prod(labels.shape[1:]))
-    if metric.name in _TOP_K and labels.ndim == 2 and is_one_hot(labels):
+    if metric.name in _BY_CLASS and spec.name in _VECTORS:
+        yield (
+            f"output '{spec.name}' is a vector and no scores of classes, which {metric.name} "
+            "reads: give a model with a classifier, or a measure of your own, --eval m:function"
+        )
+    elif metric.name in _TOP_K and labels.ndim == 2 and is_one_hot(labels):
         yield (
             f"labels {list(labels.shape)} are one-hot rows, and {metric.name} takes one class "
             "number a sample: use labels.argmax(axis=1)"

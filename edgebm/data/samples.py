@@ -15,9 +15,10 @@ from edgebm.data.checked import checked_store
 from edgebm.data.fit import raise_faults
 from edgebm.data.preprocess import Preprocess
 from edgebm.data.scan import Scan, non_finite, scan_feeds
-from edgebm.data.sources import open_source
+from edgebm.data.sources import Reading, open_source
 from edgebm.data.steps import STATELESS, Steps
 from edgebm.data.store import Store
+from edgebm.data.texts import Texts
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
@@ -178,19 +179,20 @@ class Samples:
         return Samples(self._store, indices, [*self.warnings, *([note] if note else [])])
 
 
-def open_samples(
+def open_samples(  # noqa: PLR0913 - what is optional is given by name
     source: object,
     inputs: Sequence[TensorSpec],
     *,
     limit: int | None = None,
     labels: object = None,
     preprocess: Preprocess | None = None,
+    texts: Texts | None = None,
     steps: Steps = STATELESS,
 ) -> Samples:
     """Open samples for a model with these inputs; nothing but headers is read from files.
 
     Args:
-        source: an `.npz` or `.npy` file; a folder of `.npz`, `.npy` or image files;
+        source: an `.npz`, `.npy`, `.txt` or `.jsonl` file; a folder of such or of image files;
             `module:function` or `file.py:function`; or live Python: a dict of arrays by input
             name, an array, a tuple, or an iterable of dicts, tuples, arrays or (inputs, labels).
         inputs: the model's inputs. Samples lie along axis 0, in the place of a batch axis of
@@ -198,6 +200,7 @@ def open_samples(
         limit: take only the first so many samples.
         labels: an `.npy` or `.npz` file or an array; wins over labels in the source.
         preprocess: how images become arrays.
+        texts: how texts become token ids.
         steps: which inputs are states of a model, so that sequences are allowed.
 
     Raises:
@@ -209,7 +212,7 @@ def open_samples(
     if limit is not None and limit < 1:
         raise DataError(f"a limit of {limit} samples", hint="take at least one sample")
     states = [spec for spec in specs if spec.name in steps.states]
-    opened = open_source(source, steps.fed(specs), limit, preprocess, states)
+    opened = open_source(source, steps.fed(specs), limit, Reading(preprocess, texts), states)
     try:
         return Samples(*checked_store(opened, specs, limit, labels, steps))
     except BaseException:

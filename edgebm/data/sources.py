@@ -19,13 +19,15 @@ from edgebm.data.frames import FrameColumn, frame_color, size_faults
 from edgebm.data.pictures import IMAGE_SUFFIXES
 from edgebm.data.preprocess import ImageColumn, Preprocess
 from edgebm.data.spool import Spool
+from edgebm.data.texts import TEXT_SUFFIXES, Texts
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
-_OTHERS = {".wav": "WAV", ".flac": "audio", ".mp3": "audio", ".txt": "text", ".csv": "text",
-           ".jsonl": "text", ".tsv": "text", ".json": "text"}  # fmt: skip
+_OTHERS = {".wav": "WAV", ".flac": "audio", ".mp3": "audio", ".csv": "text", ".tsv": "text",
+           ".json": "text"}  # fmt: skip
 _KINDS = (
-    "samples are an .npz or .npy file, a folder of .npz, .npy or image files, or module:function"
+    "samples are an .npz, .npy, .txt or .jsonl file, a folder of such or of image files, or "
+    "module:function"
 )
 
 
@@ -43,11 +45,19 @@ class Source:
             self.spool.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How what is no array becomes one."""
+
+    images: Preprocess | None = None
+    texts: Texts | None = None
+
+
 def open_source(
     source: object,
     inputs: Sequence[TensorSpec],
     limit: int | None,
-    preprocess: Preprocess | None,
+    reading: Reading,
     states: Sequence[TensorSpec] = (),
 ) -> Source:
     """Tell the kinds of source apart and open one; `states` are inputs it may leave out.
@@ -62,9 +72,9 @@ def open_source(
         return _live(call_user(str(source), function), inputs, limit, str(source), states)
     path = Path(source)
     if path.is_dir():
-        return _folder(path, inputs, limit, preprocess)
-    if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() in _OTHERS:
-        batch = _file_batch(path, inputs, preprocess, "")
+        return _folder(path, inputs, limit, reading)
+    if path.suffix.lower() in {*IMAGE_SUFFIXES, *TEXT_SUFFIXES, *_OTHERS}:
+        batch = _file_batch(path, inputs, reading, "")
         _check_sizes(str(path), [batch], inputs)
         return Source(str(path), (batch,))
     return Source(str(path), (_array_file(path, inputs),))
@@ -105,7 +115,7 @@ def _array_file(path: Path, inputs: Sequence[TensorSpec], where: str = "") -> Ba
 
 
 def _folder(
-    path: Path, inputs: Sequence[TensorSpec], limit: int | None, preprocess: Preprocess | None
+    path: Path, inputs: Sequence[TensorSpec], limit: int | None, reading: Reading
 ) -> Source:
     """Every file below `path` in the order of names; hidden files are left out."""
     files = sorted(
@@ -124,7 +134,7 @@ def _folder(
     batches = []
     count = 0
     for file in files:
-        batches.append(_file_batch(file, inputs, preprocess, str(file.relative_to(path))))
+        batches.append(_file_batch(file, inputs, reading, str(file.relative_to(path))))
         count += len(batches[-1])
         if limit is not None and count >= limit:
             break
@@ -146,10 +156,10 @@ def _check_sizes(name: str, batches: Sequence[Batch], inputs: Sequence[TensorSpe
     )
 
 
-def _file_batch(
-    file: Path, inputs: Sequence[TensorSpec], preprocess: Preprocess | None, where: str
-) -> Batch:
+def _file_batch(file: Path, inputs: Sequence[TensorSpec], reading: Reading, where: str) -> Batch:
     suffix = file.suffix.lower()
+    if suffix in TEXT_SUFFIXES:
+        return _texts(file, inputs, reading.texts, where)
     if suffix in _OTHERS:
         raise DataError(
             f"{file}: edgebm does not read {_OTHERS[suffix]} files",
@@ -164,12 +174,21 @@ def _file_batch(
         )
     if (color := frame_color(inputs[0])) is not None:
         return Batch({inputs[0].name: FrameColumn(file, color)}, None, where)
-    if preprocess is None:
+    if reading.images is None:
         raise DataError(
             f"{file}: how images become arrays is not said",
             hint="add a `preprocess:` block to the recipe: size, layout, mean, std",
         )
-    return Batch({inputs[0].name: ImageColumn(file, preprocess)}, None, where)
+    return Batch({inputs[0].name: ImageColumn(file, reading.images)}, None, where)
+
+
+def _texts(file: Path, inputs: Sequence[TensorSpec], texts: Texts | None, where: str) -> Batch:
+    if texts is None:
+        raise DataError(
+            f"{file}: which tokenizer makes numbers of texts is not known here",
+            hint="write a function that yields arrays and give it as file.py:function",
+        )
+    return texts.batch(file, inputs, where)
 
 
 def _single(batch: Batch, inputs: Sequence[TensorSpec]) -> Batch:

@@ -1,7 +1,8 @@
 """From what people have to one canonical graph.
 
-`import_model` takes an ONNX file, a `.pt2` program, `module:function`, or a live object of
-onnx, onnx_ir or torch. torch itself is loaded only for torch sources.
+`import_model` takes an ONNX file, a `.pt2` program, a Hugging Face folder, `module:function`, or a
+live object of onnx, onnx_ir, torch or transformers. torch and transformers are loaded only for
+sources of theirs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from edgebm.data.model_folder import PARTS, hub_hint, is_model_folder, split_part
 from edgebm.errors import ModelError
+from edgebm.importers.huggingface_folder import read_folder
 from edgebm.importers.onnx_file import from_proto, read_onnx
 from edgebm.importers.source import call_function, is_function_source
 from edgebm.ir.canonical import canonicalize
@@ -30,9 +33,11 @@ def import_model(
     """Read a model and bring it into canonical form.
 
     Args:
-        source: path of an `.onnx` or `.pt2` file; `module:function` or `file.py:function` that
+        source: path of an `.onnx` or `.pt2` file, or of a Hugging Face folder (with `#encoder` or
+            `#decoder` behind it where it has both); `module:function` or `file.py:function` that
             returns any of these, or a tuple (torch module, example inputs[, dynamic shapes]);
-            or a live torch module or program, `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
+            or a live torch module or program, model of transformers (or a tuple of it and
+            "encoder" or "decoder"), `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
         example_inputs: positional inputs a torch module is traced with.
         dynamic_shapes: which axes stay free, as `torch.export.export` takes it.
 
@@ -64,12 +69,22 @@ def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: 
     if isinstance(source, tuple):
         return _load_tuple(source)
     if _is_torch(source):
-        exported: Model = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
-        return exported
+        return _load_torch(source, example_inputs, dynamic_shapes)
     raise ModelError(
         f"cannot import a {type(source).__name__}",
         hint="give a path, module:function, a torch module, or an ONNX model",
     )
+
+
+def _load_torch(
+    source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any
+) -> Model:
+    exported: Model
+    if _is_transformers(source) and example_inputs is None:
+        exported = _huggingface().from_pretrained_model(source)
+    else:
+        exported = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
+    return exported
 
 
 def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Model:
@@ -83,10 +98,20 @@ def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: 
     if path.suffix == ".pt2" and path.is_file():
         program: Model = _torch_importer().from_program_file(path)
         return program
+    folder, part = split_part(text)
+    if part or is_model_folder(folder):
+        checked = read_folder(folder, part)
+        found: Model = _huggingface().from_folder(checked)
+        return found
+    if not path.exists() and (hint := hub_hint(text)):
+        raise ModelError(f"no such model file or folder: {path}", hint=hint)
     return read_onnx(path)
 
 
 def _load_tuple(source: tuple[Any, ...]) -> Model:
+    if len(source) == 2 and source[1] in PARTS and _is_transformers(source[0]):
+        part: Model = _huggingface().from_pretrained_model(*source)
+        return part
     if len(source) not in (2, 3) or not _is_torch(source[0]):
         raise ModelError(
             "a tuple must be (torch module, example inputs) or (torch module, example inputs, "
@@ -105,13 +130,31 @@ def _torch_importer() -> ModuleType:
         ) from cause
 
 
+def _huggingface() -> ModuleType:
+    try:
+        return importlib.import_module("edgebm.importers.huggingface")
+    except ImportError as cause:
+        raise ModelError(
+            f"Hugging Face models need torch and transformers: {cause}",
+            hint="pip install 'edgebm[huggingface]'",
+        ) from cause
+
+
+def _is_transformers(source: object) -> bool:
+    """Whether it is a model of transformers, asked without importing it."""
+    return "transformers.modeling_utils.PreTrainedModel" in _bases(source)
+
+
 def _is_torch(source: object) -> bool:
     """Whether it is a torch module or program, asked without importing torch."""
-    names = {f"{base.__module__}.{base.__qualname__}" for base in type(source).__mro__}
     return bool(
-        names
+        _bases(source)
         & {
             "torch.nn.modules.module.Module",
             "torch.export.exported_program.ExportedProgram",
         }
     )
+
+
+def _bases(source: object) -> set[str]:
+    return {f"{base.__module__}.{base.__qualname__}" for base in type(source).__mro__}

@@ -173,6 +173,4 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
 def _folder_kind(path: Path) -> str:
     if (path / "saved_model.pb").is_file():
         return "a TensorFlow SavedModel is not supported yet"
-    if (path / "config.json").is_file():
-        return "a Hugging Face model folder is not supported yet"
     return "a model file is wanted"

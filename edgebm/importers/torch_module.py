@@ -47,7 +47,7 @@ def from_torch(
             hint="give module:function that returns (module, (x,)), or example_inputs=(x,)",
         )
     args, kwargs = _arguments(example_inputs)
-    with _eval_mode(source):
+    with eval_mode(source):
         return _export(source, args, kwargs, dynamic_shapes)
 
 
@@ -58,7 +58,7 @@ def from_program_file(path: Path) -> Model:
         ModelError: torch cannot read it.
     """
     try:
-        with _quiet():
+        with quiet():
             program = torch.export.load(path)
     except Exception as cause:
         raise ModelError(
@@ -85,7 +85,7 @@ def _export(
 ) -> Model:
     label = f"torch {type(source).__name__}"
     try:
-        with _quiet(), torch.no_grad(), free_steps():
+        with quiet(), torch.no_grad(), free_steps():
             program = torch.onnx.export(
                 source,
                 args,
@@ -137,7 +137,7 @@ def _name_nodes(model: Any) -> None:
 
 
 @contextlib.contextmanager
-def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
+def eval_mode(module: torch.nn.Module) -> Iterator[None]:
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -148,7 +148,7 @@ def _eval_mode(module: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the exporter's notes on itself off the user's screen; faults come as exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -17,6 +17,7 @@ from edgebm.data.label_checks import LABEL_HINT, label_faults, label_warnings
 from edgebm.data.metrics import default_metric, resolve_metric
 from edgebm.data.samples import Samples, open_samples
 from edgebm.data.steps import Steps
+from edgebm.data.texts import Texts
 from edgebm.errors import DataError, UsageError
 from edgebm.exec.carry import States, carried
 from edgebm.exec.collect import float_run
@@ -119,7 +120,10 @@ def score_samples(
     if data is None:
         raise DataError("there is nothing to evaluate on", hint="give samples with -d")
     steps = Steps(scorable.states.names)
-    with open_samples(data, scorable.face.inputs, labels=labels, steps=steps) as samples:
+    texts = Texts().beside(scorable.model.source) if scorable.model is not None else None
+    with open_samples(
+        data, scorable.face.inputs, labels=labels, texts=texts, steps=steps
+    ) as samples:
         known = samples.labels
         if known is None:
             raise DataError(

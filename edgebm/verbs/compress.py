@@ -89,11 +89,13 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     ends the run with the best so far once a candidate was measured and judged.
 
     Args:
-        model: an ONNX file, a `.pt2` program, `module:function`, a torch module with its
-            example inputs as `(module, inputs)`, or a live ONNX model.
+        model: an ONNX file, a `.pt2` program, a Hugging Face folder, `module:function`, a torch
+            module with its example inputs as `(module, inputs)`, a live model of transformers, or
+            a live ONNX model.
         target: name or YAML file; a list makes one variant each.
         recipe: name or YAML file.
-        data: calibration samples: `.npz`, `.npy`, a folder, `module:function`, or live arrays.
+        data: calibration samples: `.npz`, `.npy`, `.txt`, `.jsonl`, a folder, `module:function`,
+            or live arrays.
         eval: samples with labels to evaluate on, or a program `f(run) -> float` (callable or
             `module:function`), `run` being a function from feeds to outputs.
         metric: built-in name, `module:function` or callable `f(outputs, labels)`.

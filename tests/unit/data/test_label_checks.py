@@ -25,6 +25,14 @@ def warnings(name: str, labels: Any, *shape: int | str) -> list[str]:
     return list(label_warnings(BUILT_IN[name], [spec], np.asarray(labels)))
 
 
+@pytest.mark.parametrize("output", ["sentence_embedding", "last_hidden_state"])
+def test_vectors_are_no_scores_of_classes(output: str) -> None:
+    spec = TensorSpec(output, "float32", ("batch", 10))
+    (fault,) = label_faults(BUILT_IN["top1"], [spec], NUMBERS)
+    assert f"output '{output}' is a vector" in fault
+    assert list(label_faults(BUILT_IN["mse"], [spec], np.zeros((3, 10)))) == []
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "shape", "words"),
     [
