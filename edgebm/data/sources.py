@@ -147,7 +147,7 @@ def _check_sizes(name: str, batches: Sequence[Batch], inputs: Sequence[TensorSpe
     spec = inputs[0]
     columns = {batch.where or name: batch.columns.get(spec.name) for batch in batches}
     frames = {where: c for where, c in columns.items() if isinstance(c, FrameColumn)}
-    faults = size_faults(frames, spec)
+    faults = size_faults(frames, spec) if frames else []
     raise_faults(
         name,
         [f"{len(faults)} of {len(frames)} pictures have another size", *faults] if faults else [],
