@@ -1,7 +1,8 @@
 """From what people have to one canonical graph.
 
-`import_model` takes an ONNX file, a `.pt2` program, `module:function`, or a live object of
-onnx, onnx_ir or torch. torch itself is loaded only for torch sources.
+`import_model` takes an ONNX file, a `.pt2` program, a `.keras` file, a SavedModel folder,
+`module:function`, or a live object of onnx, onnx_ir, torch or Keras. torch is loaded only for
+torch sources, Keras and TensorFlow only for theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from edgebm.errors import ModelError
+from edgebm.importers.keras_file import from_live, is_keras_model, is_keras_source, read_keras
 from edgebm.importers.onnx_file import from_proto, read_onnx
 from edgebm.importers.source import call_function, is_function_source
 from edgebm.ir.canonical import canonicalize
@@ -30,9 +32,10 @@ def import_model(
     """Read a model and bring it into canonical form.
 
     Args:
-        source: path of an `.onnx` or `.pt2` file; `module:function` or `file.py:function` that
-            returns any of these, or a tuple (torch module, example inputs[, dynamic shapes]);
-            or a live torch module or program, `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
+        source: path of an `.onnx`, `.pt2` or `.keras` file or of a SavedModel folder;
+            `module:function` or `file.py:function` that returns any of these, or a tuple (torch
+            module, example inputs[, dynamic shapes]); or a live torch module or program,
+            `keras.Model`, `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
         example_inputs: positional inputs a torch module is traced with.
         dynamic_shapes: which axes stay free, as `torch.export.export` takes it.
 
@@ -63,12 +66,20 @@ def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: 
         return from_proto(source, label="onnx.ModelProto")
     if isinstance(source, tuple):
         return _load_tuple(source)
+    return _load_framework(source, example_inputs, dynamic_shapes)
+
+
+def _load_framework(
+    source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any
+) -> Model:
+    if is_keras_model(source):  # before torch: on that backend it is a torch module too
+        return from_live(source, example_inputs)
     if _is_torch(source):
         exported: Model = _torch_importer().from_torch(source, example_inputs, dynamic_shapes)
         return exported
     raise ModelError(
         f"cannot import a {type(source).__name__}",
-        hint="give a path, module:function, a torch module, or an ONNX model",
+        hint="give a path, module:function, a torch module, a keras.Model, or an ONNX model",
     )
 
 
@@ -83,10 +94,14 @@ def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: 
     if path.suffix == ".pt2" and path.is_file():
         program: Model = _torch_importer().from_program_file(path)
         return program
+    if is_keras_source(path):
+        return read_keras(path)
     return read_onnx(path)
 
 
 def _load_tuple(source: tuple[Any, ...]) -> Model:
+    if len(source) == 2 and is_keras_model(source[0]):
+        return from_live(*source)
     if len(source) not in (2, 3) or not _is_torch(source[0]):
         raise ModelError(
             "a tuple must be (torch module, example inputs) or (torch module, example inputs, "

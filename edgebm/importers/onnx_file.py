@@ -156,7 +156,7 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
         (b"\x80\x03", "it is a Python pickle", torch_hint),
         (b"\x80\x04", "it is a Python pickle", torch_hint),
         (b"\x80\x05", "it is a Python pickle", torch_hint),
-        (b"\x89HDF\r\n", "it is an HDF5 file (Keras .h5, perhaps)", "convert it to ONNX: tf2onnx"),
+        (b"\x89HDF\r\n", "it is an HDF5 file (Keras .h5, perhaps)", "name it .h5 to hear more"),
     ]
     if data[4:8] == b"TFL3":
         return "it is a TensorFlow Lite model", "convert the original model to ONNX"
@@ -171,8 +171,6 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
 
 
 def _folder_kind(path: Path) -> str:
-    if (path / "saved_model.pb").is_file():
-        return "a TensorFlow SavedModel is not supported yet"
     if (path / "config.json").is_file():
         return "a Hugging Face model folder is not supported yet"
     return "a model file is wanted"

@@ -8,11 +8,13 @@ from functools import partial
 import onnx_ir as ir
 
 from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.ir.absorb import absorb_constants
 from edgebm.ir.check import MAX_NODES, blaming, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.constant_fill import write_constant_fill
 from edgebm.ir.fold import fold_constants
 from edgebm.ir.functions import inline_functions, write_out_newer_ops
+from edgebm.ir.loops import roll_loops
 from edgebm.ir.model import Model
 from edgebm.ir.opset import (
     INTERNAL_OPSET,
@@ -24,18 +26,12 @@ from edgebm.ir.recurrent_forms import plain_recurrent
 from edgebm.ir.sequences import split_sequences
 from edgebm.ir.shapes import infer_shapes
 from edgebm.ir.simplify import simplify
+from edgebm.ir.transposes import cancel_transposes
 
 __all__ = ["INTERNAL_OPSET", "canonicalize"]
 
 IR_VERSION = 10
 _MAX_ROUNDS = 12
-_STEPS: tuple[Callable[[Model], int], ...] = (
-    partial(fold_constants, opset=INTERNAL_OPSET),
-    split_sequences,
-    simplify,
-    plain_recurrent,
-    clean_up,
-)
 
 
 def canonicalize(model: Model) -> Model:
@@ -83,6 +79,18 @@ def _canonical(work: Model) -> Model:
         raise ModelError("the import changed the names of inputs or outputs")
     verify(work)
     return work
+
+
+_STEPS: tuple[Callable[[Model], int], ...] = (
+    partial(fold_constants, opset=INTERNAL_OPSET),
+    split_sequences,
+    simplify,
+    plain_recurrent,
+    clean_up,
+    cancel_transposes,
+    absorb_constants,
+    partial(roll_loops, canonical=_canonical),
+)
 
 
 def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:
