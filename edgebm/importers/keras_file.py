@@ -11,19 +11,24 @@ from types import ModuleType
 from typing import Any
 
 from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.importers.keras_quiet import quiet
 from edgebm.ir.model import Model
 
 _CONFIG, _METADATA = "config.json", "metadata.json"
 _WEIGHTS = ("model.weights.h5", "model.weights.npz", "model.weights.json")
 _MAX_CONFIG_BYTES = 2**26
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_SEPARATE = (
-    "or export it where Keras runs, in an environment of its own: "
-    "python3 -m venv keras-env && keras-env/bin/pip install keras tensorflow tf2onnx; "
-    "keras-env/bin/python -c \"import keras; m = keras.saving.load_model('model.keras'); "
-    "m(keras.ops.zeros((1, *m.input_shape[1:]))); m.export('model.onnx', format='onnx')\"; "
-    "then: edgebm compress model.onnx"
+_ENVIRONMENT = (
+    "pip install 'edgebm[keras]'; or, where the versions clash, export it in an environment of "
+    "its own: python3 -m venv keras-env && keras-env/bin/pip install keras tensorflow tf2onnx && "
+    "keras-env/bin/{command}; then: edgebm compress model.onnx"
 )
+_OF_KERAS = (
+    "python -c \"import keras; m = keras.saving.load_model('{path}'); "
+    "m(keras.ops.zeros([d or 1 for d in m.input_shape])); "
+    "m.export('model.onnx', format='onnx', opset_version=18)\""
+)
+_OF_SAVED_MODEL = "python -m tf2onnx.convert --saved-model {path} --opset 18 --output model.onnx"
 _KERAS2 = (
     "save it anew with Keras 3: keras.saving.load_model('old.h5', compile=False)"
     ".save('new.keras'); where that cannot read it, load it with the TensorFlow that wrote it, "
@@ -39,7 +44,10 @@ def is_keras_source(path: Path) -> bool:
         return False
     if path.suffix.lower() in (".keras", ".h5", ".hdf5"):
         return True
-    return zipfile.is_zipfile(path) and _is_keras_zip(path)
+    try:
+        return _start(path) == _HDF5 or (zipfile.is_zipfile(path) and _is_keras_zip(path))
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
 
 
 def read_keras(path: Path) -> Model:
@@ -85,17 +93,32 @@ def from_live(source: object, example_inputs: Any = None) -> Model:
 def _importer(module: str, path: Path | None) -> ModuleType:
     """The file that imports Keras or TensorFlow, loaded now and not before."""
     try:
-        return importlib.import_module(f"edgebm.importers.{module}")
+        with quiet():
+            return importlib.import_module(f"edgebm.importers.{module}")
     except ImportError as cause:
+        folder = path is not None and path.is_dir()
+        what = (
+            f"the SavedModel {path} needs TensorFlow" if folder else f"{path or 'it'} needs Keras"
+        )
+        command = _OF_SAVED_MODEL if folder else _OF_KERAS
         raise ModelError(
-            f"{path or 'the model'} needs Keras, TensorFlow and tf2onnx: {cause}",
-            hint=f"pip install 'edgebm[keras]'; {_SEPARATE}",
+            f"{what} and tf2onnx: {cause}",
+            hint=_ENVIRONMENT.format(command=command.format(path=path or "model.keras")),
         ) from cause
 
 
-def _check_file(path: Path) -> None:
+def _start(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(len(_HDF5))
+        return file.read(len(_HDF5))
+
+
+def _check_file(path: Path) -> None:
+    try:
+        start = _start(path)
+    except OSError as cause:
+        raise ModelError(
+            f"{path} cannot be read: {cause.strerror or cause}", hint="check its permissions"
+        ) from cause
     if start == _HDF5:
         raise ModelError(f"{path} is an HDF5 file, the older format of Keras", hint=_KERAS2)
     if not zipfile.is_zipfile(path):

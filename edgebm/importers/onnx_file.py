@@ -11,7 +11,10 @@ from edgebm.errors import ModelError
 from edgebm.importers.structure import check_structure
 from edgebm.ir.model import PROTOBUF_LIMIT_BYTES, Model
 
-_EXPORT_HINT = "give an .onnx file, a .pt2 program, or module:function that returns the model"
+_EXPORT_HINT = (
+    "give an .onnx, .pt2 or .keras file, a SavedModel folder, or module:function that returns the "
+    "model"
+)
 
 
 def read_onnx(path: Path) -> Model:
@@ -156,7 +159,6 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
         (b"\x80\x03", "it is a Python pickle", torch_hint),
         (b"\x80\x04", "it is a Python pickle", torch_hint),
         (b"\x80\x05", "it is a Python pickle", torch_hint),
-        (b"\x89HDF\r\n", "it is an HDF5 file (Keras .h5, perhaps)", "name it .h5 to hear more"),
     ]
     if data[4:8] == b"TFL3":
         return "it is a TensorFlow Lite model", "convert the original model to ONNX"

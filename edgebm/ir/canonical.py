@@ -12,6 +12,7 @@ from edgebm.ir.absorb import absorb_constants
 from edgebm.ir.check import MAX_NODES, blaming, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.constant_fill import write_constant_fill
+from edgebm.ir.flat_products import unflatten_products
 from edgebm.ir.fold import fold_constants
 from edgebm.ir.functions import inline_functions, write_out_newer_ops
 from edgebm.ir.loops import roll_loops
@@ -41,7 +42,9 @@ def canonicalize(model: Model) -> Model:
     - constants are initializers and no graph inputs; what depends on no input is folded, an
       `If` with a constant condition included
     - LSTM, GRU and RNN nodes are time-major, without states of zeros and lengths that say nothing
-    - lists of pieces are splits
+    - lists of pieces are splits; loops that step an LSTM, GRU or RNN through a sequence are nodes
+    - transposes are gone where others undo them, and constants behind a convolution are its own
+    - a matrix product of a sequence is no product between reshapes
     - identities, inference-mode dropouts and unused nodes are gone
     - nodes and values have unique names; dtypes are known, shapes as far as inference goes
 
@@ -89,6 +92,7 @@ _STEPS: tuple[Callable[[Model], int], ...] = (
     clean_up,
     cancel_transposes,
     absorb_constants,
+    unflatten_products,
     partial(roll_loops, canonical=_canonical),
 )
 

@@ -211,7 +211,7 @@ class _Reader:
         copy = ir.Node("", node.op_type, args, node.attributes.values(), num_outputs=count)
         self.step.append(copy)
         for old, new in zip(node.outputs, copy.outputs, strict=True):
-            new.name, new.type, new.shape = f"v_{len(self.made)}", old.type, old.shape
+            new.name, new.type = f"v_{len(self.made)}", old.type
             self.made[old] = new
 
     def _describe(

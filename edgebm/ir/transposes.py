@@ -122,7 +122,7 @@ def _turn(node: ir.Node, perm: Perm, back: Perm) -> None:
 def _turn_foreign(region: Region, value: ir.Value, back: Perm) -> None:
     readers = [use for use in tuple(value.uses()) if use.node in region.nodes]
     readers = [u for u in readers if any(value is v for v in moved_inputs(u.node))]
-    turned = _transpose(region.graph, value, back)
+    turned = _transpose(region.graph, value, back, back)
     for use in readers:
         use.node.replace_input_with(use.idx, turned)
 
@@ -135,7 +135,7 @@ def _turn_back(region: Region, value: ir.Value) -> None:
         if use.node not in region.nodes and use.node not in region.exits
     ]
     graph = region.graph
-    out = _transpose(graph, value, region.perm)
+    out = _transpose(graph, value, region.perm, range(len(region.perm)))
     for use in readers:
         use.node.replace_input_with(use.idx, out)
     if value.is_graph_output():
@@ -147,11 +147,17 @@ def _turn_back(region: Region, value: ir.Value) -> None:
         out.name = label
 
 
-def _transpose(graph: ir.Graph, value: ir.Value, perm: Sequence[int]) -> ir.Value:
-    """A transpose of `value`, placed behind what computes it."""
+def _transpose(
+    graph: ir.Graph, value: ir.Value, perm: Sequence[int], dims: Sequence[int]
+) -> ir.Value:
+    """A transpose of `value`, placed behind what computes it; `dims` are its sizes, by axis of
+    what the shape of `value` says now: that of a value of a region is still the outer one.
+    """
     node = ir.node("Transpose", [value], {"perm": list(perm)})
     out, producer = node.outputs[0], value.producer()
     out.type = value.type
+    if value.shape is not None and len(value.shape) == len(perm):
+        out.shape = ir.Shape([value.shape[axis] for axis in dims])
     if producer is not None:
         graph.insert_after(producer, node)
     else:
