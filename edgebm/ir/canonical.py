@@ -25,7 +25,7 @@ from edgebm.ir.opset import (
 )
 from edgebm.ir.recurrent_forms import plain_recurrent
 from edgebm.ir.sequences import split_sequences
-from edgebm.ir.shapes import infer_shapes
+from edgebm.ir.shapes import infer_shapes, own_axis_names
 from edgebm.ir.simplify import simplify
 from edgebm.ir.transposes import cancel_transposes
 
@@ -64,6 +64,7 @@ def _canonical(work: Model) -> Model:
     check_source(work)
     _lift_weights(work.graph.graph)
     face = _names(work.graph.graph)
+    own_axis_names(work)
     inline_functions(work, MAX_NODES)
     work.graph.graph.sort()
     fix_names(work)

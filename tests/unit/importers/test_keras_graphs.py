@@ -77,6 +77,14 @@ def test_other_lengths_and_batches_answer_as_the_loop_does(case):
         np.testing.assert_allclose(run(after, x), run(before, x), rtol=1e-4, atol=1e-5)
 
 
+def test_free_axes_are_not_called_as_inference_calls_its_own():
+    before = Model.load(FOLDER / "tensorflow_lstm.onnx").graph.graph.inputs[0]
+    assert str(before.shape[0].value).startswith("unk__")
+    after = import_model(FOLDER / "tensorflow_lstm.onnx").graph.graph.inputs[0]
+    assert [str(dim.value)[:5] for dim in list(after.shape)[:2]] == ["free_", "free_"]
+    assert after.shape[0] != after.shape[1]
+
+
 def test_the_face_stays_channels_last():
     value = import_model(FOLDER / "tensorflow_cnn.onnx").graph.graph.inputs[0]
     assert value.name == "image"
