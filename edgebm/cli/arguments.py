@@ -120,7 +120,8 @@ def source_faults(option: str, text: str | None, *, folders: bool = True) -> lis
     path = Path(text)
     if not path.exists():
         return [f"{option} {text}: there is no such file"]
-    if path.is_dir() and not folders:
+    saved_model = (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file()
+    if path.is_dir() and not folders and not saved_model:
         return [f"{option} {text} is a folder; give the model file in it"]
     return []
 

@@ -1,8 +1,8 @@
 """From what people have to one canonical graph.
 
-`import_model` takes an ONNX file, a `.pt2` program, a Hugging Face folder, `module:function`, or a
-live object of onnx, onnx_ir, torch or transformers. torch and transformers are loaded only for
-sources of theirs.
+`import_model` takes an ONNX file, a `.pt2` program, a Hugging Face folder, a `.keras` file, a
+SavedModel folder, `module:function`, or a live object of onnx, onnx_ir, torch, transformers or
+Keras. torch, transformers, Keras and TensorFlow are loaded only for sources of theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import onnx_ir as ir
 from edgebm.data.model_folder import PARTS, hub_hint, is_model_folder, split_part
 from edgebm.errors import ModelError
 from edgebm.importers.huggingface_folder import read_folder
+from edgebm.importers.keras_file import from_live, is_keras_model, is_keras_source, read_keras
 from edgebm.importers.onnx_file import from_proto, read_onnx
 from edgebm.importers.source import call_function, is_function_source
 from edgebm.ir.canonical import canonicalize
@@ -33,11 +34,12 @@ def import_model(
     """Read a model and bring it into canonical form.
 
     Args:
-        source: path of an `.onnx` or `.pt2` file, or of a Hugging Face folder (with `#encoder` or
-            `#decoder` behind it where it has both); `module:function` or `file.py:function` that
-            returns any of these, or a tuple (torch module, example inputs[, dynamic shapes]);
-            or a live torch module or program, model of transformers (or a tuple of it and
-            "encoder" or "decoder"), `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
+        source: path of an `.onnx`, `.pt2` or `.keras` file, of a SavedModel folder, or of a
+            Hugging Face folder (with `#encoder` or `#decoder` behind it where it has both);
+            `module:function` or `file.py:function` that returns any of these, or a tuple (torch
+            module, example inputs[, dynamic shapes]); or a live torch module or program, model of
+            transformers (or a tuple of it and "encoder" or "decoder"), `keras.Model`,
+            `onnx.ModelProto`, `onnx_ir.Model` or `Model`.
         example_inputs: positional inputs a torch module is traced with.
         dynamic_shapes: which axes stay free, as `torch.export.export` takes it.
 
@@ -68,11 +70,19 @@ def _load(source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: 
         return from_proto(source, label="onnx.ModelProto")
     if isinstance(source, tuple):
         return _load_tuple(source)
+    return _load_framework(source, example_inputs, dynamic_shapes)
+
+
+def _load_framework(
+    source: object, example_inputs: Sequence[Any] | None, dynamic_shapes: Any
+) -> Model:
+    if is_keras_model(source):  # before torch: on that backend it is a torch module too
+        return from_live(source, example_inputs)
     if _is_torch(source):
         return _load_torch(source, example_inputs, dynamic_shapes)
     raise ModelError(
         f"cannot import a {type(source).__name__}",
-        hint="give a path, module:function, a torch module, or an ONNX model",
+        hint="give a path, module:function, a torch module, a keras.Model, or an ONNX model",
     )
 
 
@@ -98,6 +108,8 @@ def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: 
     if path.suffix == ".pt2" and path.is_file():
         program: Model = _torch_importer().from_program_file(path)
         return program
+    if is_keras_source(path):
+        return read_keras(path)
     folder, part = split_part(text)
     if part or is_model_folder(folder):
         checked = read_folder(folder, part)
@@ -109,7 +121,10 @@ def _load_path(text: str, example_inputs: Sequence[Any] | None, dynamic_shapes: 
 
 
 def _load_tuple(source: tuple[Any, ...]) -> Model:
-    if len(source) == 2 and source[1] in PARTS and _is_transformers(source[0]):
+    if len(source) == 2 and is_keras_model(source[0]):
+        return from_live(*source)
+    named = len(source) == 2 and isinstance(source[1], str) and source[1] in PARTS
+    if named and _is_transformers(source[0]):
         part: Model = _huggingface().from_pretrained_model(*source)
         return part
     if len(source) not in (2, 3) or not _is_torch(source[0]):

@@ -11,7 +11,10 @@ from edgebm.errors import ModelError
 from edgebm.importers.structure import check_structure
 from edgebm.ir.model import PROTOBUF_LIMIT_BYTES, Model
 
-_EXPORT_HINT = "give an .onnx file, a .pt2 program, or module:function that returns the model"
+_EXPORT_HINT = (
+    "give an .onnx, .pt2 or .keras file, a SavedModel folder, or module:function that returns the "
+    "model"
+)
 
 
 def read_onnx(path: Path) -> Model:
@@ -22,7 +25,7 @@ def read_onnx(path: Path) -> Model:
             its external data is missing, too short or outside the model's own folder.
     """
     if path.is_dir():
-        raise ModelError(f"{path} is a folder; {_folder_kind(path)}", hint=_EXPORT_HINT)
+        raise ModelError(f"{path} is a folder; a model file is wanted", hint=_EXPORT_HINT)
     if path.exists() and not path.is_file():
         raise ModelError(f"{path} is not a regular file", hint=_EXPORT_HINT)
     try:
@@ -156,7 +159,6 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
         (b"\x80\x03", "it is a Python pickle", torch_hint),
         (b"\x80\x04", "it is a Python pickle", torch_hint),
         (b"\x80\x05", "it is a Python pickle", torch_hint),
-        (b"\x89HDF\r\n", "it is an HDF5 file (Keras .h5, perhaps)", "convert it to ONNX: tf2onnx"),
     ]
     if data[4:8] == b"TFL3":
         return "it is a TensorFlow Lite model", "convert the original model to ONNX"
@@ -168,9 +170,3 @@ def _looks_like_binary(data: bytes) -> tuple[str, str] | None:
         if data.startswith(magic):
             return what, hint
     return None
-
-
-def _folder_kind(path: Path) -> str:
-    if (path / "saved_model.pb").is_file():
-        return "a TensorFlow SavedModel is not supported yet"
-    return "a model file is wanted"

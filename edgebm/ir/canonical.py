@@ -8,11 +8,14 @@ from functools import partial
 import onnx_ir as ir
 
 from edgebm.errors import ModelError, UnsupportedModel
+from edgebm.ir.absorb import absorb_constants
 from edgebm.ir.check import MAX_NODES, blaming, check_source, check_wiring, verify
 from edgebm.ir.cleanup import clean_up, fix_names
 from edgebm.ir.constant_fill import write_constant_fill
+from edgebm.ir.flat_products import unflatten_products
 from edgebm.ir.fold import fold_constants
 from edgebm.ir.functions import inline_functions, write_out_newer_ops
+from edgebm.ir.loops import roll_loops
 from edgebm.ir.model import Model
 from edgebm.ir.opset import (
     INTERNAL_OPSET,
@@ -22,20 +25,14 @@ from edgebm.ir.opset import (
 )
 from edgebm.ir.recurrent_forms import plain_recurrent
 from edgebm.ir.sequences import split_sequences
-from edgebm.ir.shapes import infer_shapes
+from edgebm.ir.shapes import infer_shapes, own_axis_names
 from edgebm.ir.simplify import simplify
+from edgebm.ir.transposes import cancel_transposes
 
 __all__ = ["INTERNAL_OPSET", "canonicalize"]
 
 IR_VERSION = 10
 _MAX_ROUNDS = 12
-_STEPS: tuple[Callable[[Model], int], ...] = (
-    partial(fold_constants, opset=INTERNAL_OPSET),
-    split_sequences,
-    simplify,
-    plain_recurrent,
-    clean_up,
-)
 
 
 def canonicalize(model: Model) -> Model:
@@ -45,7 +42,9 @@ def canonicalize(model: Model) -> Model:
     - constants are initializers and no graph inputs; what depends on no input is folded, an
       `If` with a constant condition included
     - LSTM, GRU and RNN nodes are time-major, without states of zeros and lengths that say nothing
-    - lists of pieces are splits
+    - lists of pieces are splits; loops that step an LSTM, GRU or RNN through a sequence are nodes
+    - transposes are gone where others undo them, and constants behind a convolution are its own
+    - a matrix product of a sequence is no product between reshapes
     - identities, inference-mode dropouts and unused nodes are gone
     - nodes and values have unique names; dtypes are known, shapes as far as inference goes
 
@@ -65,6 +64,7 @@ def _canonical(work: Model) -> Model:
     check_source(work)
     _lift_weights(work.graph.graph)
     face = _names(work.graph.graph)
+    own_axis_names(work)
     inline_functions(work, MAX_NODES)
     work.graph.graph.sort()
     fix_names(work)
@@ -83,6 +83,19 @@ def _canonical(work: Model) -> Model:
         raise ModelError("the import changed the names of inputs or outputs")
     verify(work)
     return work
+
+
+_STEPS: tuple[Callable[[Model], int], ...] = (
+    partial(fold_constants, opset=INTERNAL_OPSET),
+    split_sequences,
+    simplify,
+    plain_recurrent,
+    clean_up,
+    cancel_transposes,
+    absorb_constants,
+    unflatten_products,
+    partial(roll_loops, canonical=_canonical),
+)
 
 
 def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:

@@ -19,6 +19,8 @@ from edgebm.ir.shapes import light_proto, static_shape
 MAX_NODES = 60_000
 MAX_VALUE_BYTES = 2**34
 _LISTED = 50
+WHY_NO_LAYER = "edgebm.why_no_layer"
+"""Key of `node.meta`: why a Loop is no recurrent layer."""
 _LOOPS = frozenset({"Loop", "Scan"})
 _STANDARD = ("", "ai.onnx")
 _WEIGHT_OPS = frozenset(
@@ -89,7 +91,9 @@ def check_source(model: Model) -> None:
     faults = [
         f"{_label(node)}: {why}"
         for node in nodes
-        if (node.domain, node.op_type) not in known and (why := _why_unknown(node))
+        if (node.domain, node.op_type) not in known
+        and node.op_type != "Loop"  # it may turn out to be a recurrent layer
+        and (why := _why_unknown(node))
     ]
     _refuse(model, faults)
 
@@ -103,7 +107,8 @@ def _why_unknown(node: ir.Node) -> str:
     if node.domain not in _STANDARD:
         return f"custom operator of domain '{node.domain}'"
     if node.op_type in _LOOPS:
-        return "control flow is not supported"
+        why = node.meta.get(WHY_NO_LAYER)
+        return f"control flow is not supported{f': {why}' if why else ''}"
     if not onnx.defs.has(node.op_type):
         return "no such standard operator"
     return ""

@@ -55,6 +55,22 @@ def infer_shapes(model: Model) -> None:
             value.shape, value.dtype = _shape_of(value.const_value), value.const_value.dtype
 
 
+def own_axis_names(model: Model) -> None:
+    """Rename free axes of inputs, in place, that are called as inference calls those it makes up.
+
+    tf2onnx numbers its own that way: two sizes could get one name by chance.
+    """
+    for value in model.graph.graph.inputs:
+        if value.shape is not None and any(_is_made_up(dim) for dim in value.shape):
+            value.shape = ir.Shape([_own(dim) for dim in value.shape])
+
+
+def _own(dim: Dim) -> Dim | str:
+    if isinstance(dim, int) or not _is_made_up(dim):
+        return dim
+    return f"free_{str(dim.value)[len(_MADE_UP) :]}"
+
+
 def _inferred(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
     for output in proto.graph.output:
         # A wrong declaration would stop the inference of everything in front of it.

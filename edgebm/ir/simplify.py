@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
-from edgebm.ir.edit import Array, const, input_at, inputs, remove_dead, replace_uses, sole_user
+from edgebm.ir.edit import (
+    Array,
+    const,
+    input_at,
+    inputs,
+    remove_dead,
+    replace_uses,
+    set_const,
+    sole_user,
+)
 from edgebm.ir.model import Model
 from edgebm.ir.recurrent import INITIAL_C, INITIAL_H
 from edgebm.ir.rewrite import known, put, rank
@@ -29,7 +39,7 @@ def simplify(model: Model) -> int:
     - an initial state of zeros is left out: zero is the default
     - Reshape to 3d, Transpose, Reshape back becomes one Transpose of the last two axes
     - `Sum` of two values becomes `Add`, of one `Identity`; so does a `Concat` of one,
-      and a `Slice` of whole axes
+      and a `Slice` of whole axes; whole axes of another `Slice` are not named
     - an `Expand` to the shape the value has already becomes `Identity`
     """
     changed = 0
@@ -44,6 +54,8 @@ def simplify(model: Model) -> int:
             node.attributes.clear()
             node.resize_inputs(1)
             changed += 1
+        elif node.op_type == "Slice":
+            changed += _without_whole_axes(node)
         elif node.op_type in RECURRENT:
             changed += _drop_zero_states(node)
         elif node.op_type == "Reshape":
@@ -62,6 +74,25 @@ def _is_nothing(node: ir.Node) -> bool:
         return False
     forward = input_at(node, 4) is None or (steps is not None and (steps == 1).all())
     return forward and not starts.any() and bool((ends >= _FAR).all())
+
+
+def _without_whole_axes(node: ir.Node) -> bool:
+    """Name only the axes that are cut: TensorFlow's `x[:, a:b]` names both."""
+    given = [const(input_at(node, index)) for index in range(1, 5)]
+    starts, ends, axes, steps = given
+    if starts is None or ends is None or axes is None or axes.size < 2:
+        return False
+    whole = (starts == 0) & (ends >= _FAR)
+    if steps is not None:
+        whole &= steps == 1
+    elif input_at(node, 4) is not None:
+        return False
+    if not whole.any() or whole.all():
+        return False
+    for index, array in enumerate(given, 1):
+        if array is not None:
+            set_const(node, index, np.asarray(array[~whole]), suffix="cut")
+    return True
 
 
 def _cast(node: ir.Node) -> bool:

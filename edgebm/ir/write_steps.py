@@ -75,17 +75,13 @@ def write_chain(graph: ir.Graph, chain: Chain, label: str) -> dict[ir.Value, ir.
     """
     writer = Writer(graph, label, chain.known)
     x, reverse = _sequence(writer, chain)
-    weights, steps = chain.weights, chain.steps
-    bias = np.concatenate([weights.wb, weights.rb])[None]
-    args = [
-        x, writer.const("w", weights.w[None]), writer.const("r", weights.r[None]),
-        writer.const("b", bias) if bias.any() else None, None, _state(writer, chain.h),
-    ]  # fmt: skip
+    steps = chain.steps
+    args = [x, *weights_of(writer, chain), None, _state(writer, chain.h)]
     if chain.op == "LSTM":
         args.append(_state(writer, chain.c))
     while args[-1] is None:
         args.pop()
-    cell = writer.node(chain.op, args, _attributes(chain), 3 if chain.op == "LSTM" else 2)
+    cell = writer.node(chain.op, args, attributes_of(chain), 3 if chain.op == "LSTM" else 2)
     cell.name = label
     if reverse:
         cell.attributes["direction"] = ir.AttrString("direction", "reverse")
@@ -101,7 +97,19 @@ def write_chain(graph: ir.Graph, chain: Chain, label: str) -> dict[ir.Value, ir.
     return new
 
 
-def _attributes(chain: Chain) -> dict[str, Any]:
+def weights_of(writer: Writer, chain: Chain) -> list[ir.Value | None]:
+    """W, R and B of a chain's node as new constants; no B where it would be zeros."""
+    weights = chain.weights
+    bias = np.concatenate([weights.wb, weights.rb])[None]
+    return [
+        writer.const("w", weights.w[None]),
+        writer.const("r", weights.r[None]),
+        writer.const("b", bias) if bias.any() else None,
+    ]
+
+
+def attributes_of(chain: Chain) -> dict[str, Any]:
+    """What a chain's node says beside its weights."""
     found: dict[str, Any] = {"hidden_size": chain.steps[0].width}
     if chain.steps[-1].behind_reset is not None:
         found["linear_before_reset"] = 1

@@ -48,14 +48,14 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
         {"w1": (4, 1, 3, 3), "w2": (6, 4, 1, 1)},
     ),
     "carriers": (
-        """g (float[1,3,8,8] x) => (float[1,5] y) {
+        """g (float[1,3,8,8] x) => (float[16,5] y) {
           [c1] h = Conv<pads=[1,1,1,1]>(x, w1)
           [pool] p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h)
           [move] t = Transpose<perm=[0,2,3,1]>(p)
           [flat] f = Reshape(t, flat_shape)
           [fc] y = MatMul(f, w2)
         }""",
-        {"w1": (4, 3, 3, 3), "w2": (64, 5)},
+        {"w1": (4, 3, 3, 3), "w2": (4, 5)},
     ),
     "concat": (
         """g (float[1,4,6,6] x) => (float[1,4] y) {
@@ -120,7 +120,7 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
 CONSTANTS = {
     "depthwise": " <float zero = {0}, float six = {6}, int64[2] axes = {2, 3}>",
     "concat": " <int64[2] axes = {2, 3}>",
-    "carriers": " <int64[2] flat_shape = {1, 64}>",
+    "carriers": " <int64[2] flat_shape = {16, 4}>",
 }
 DIALECTS = [d for runtime in ("onnxruntime", "openvino") for d in cpu_dialects(runtime)]
 

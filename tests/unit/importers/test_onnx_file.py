@@ -108,7 +108,7 @@ def test_a_live_model_with_data_elsewhere_is_refused(tmp_path: Path) -> None:
         (b"<!DOCTYPE html>\n<html>", "web page", "download"),
         (gzip.compress(b"x", mtime=0), "gzip", "gunzip"),
         (b"\x80\x04\x95.", "pickle", ".pt2"),
-        (b"\x89HDF\r\n\x1a\n", "HDF5", "tf2onnx"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5", "SavedModel"),
         (b"\x1c\x00\x00\x00TFL3", "TensorFlow Lite", "ONNX"),
         (pack({"manifest.json": b"{}"}), "edgebm bundle", "made from"),
         (npz_bytes({"x": np.zeros(3)}), "NumPy .npz file", "-d"),

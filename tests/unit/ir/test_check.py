@@ -42,7 +42,8 @@ def test_loops_and_open_ifs_are_listed() -> None:
     loop = """[loop] y = Loop (n, flag, x) < body = b (int64 i, bool c, float[B,3,8] s)
         => (bool d, float[B,3,8] t) { d = Identity(c) t = Relu(s) } >"""
     assert faults(parse(loop, n=np.asarray(3), flag=np.asarray(True))) == [
-        "Loop 'loop': control flow is not supported"
+        "Loop 'loop': control flow is not supported: "
+        "a step of 'x' has 3 axes, not [batch, channels]"
     ]
     face = "(float[B,3,8] x, bool flag) => (float[B,3,8] y)"
     open_if = """[if] y = If (flag) <
