@@ -54,6 +54,7 @@ def check_arguments(
         *_out_faults(model, out, options),
         *_keep_faults(options["keep"]),
         *_number_faults(options),
+        *_gate_faults(options.get("gates", ())),
         *_budget_faults(options["budget"]),
         *_measurements_faults(model, out, options),
         *launch_faults(),
@@ -206,6 +207,18 @@ def _budget_faults(text: str | None) -> list[str]:
         duration_s(text)
     except ValueError:
         return [f"--budget {text} does not read as a time above 0, such as 90s, 20m or 1h"]
+    return []
+
+
+def _gate_faults(texts: Sequence[str]) -> list[str]:
+    if not texts:
+        return []
+    from edgebm.search.gate import parse_gates
+
+    try:
+        parse_gates(texts)
+    except UsageError as error:
+        return [f"--{fault}" for fault in error.details["faults"]]
     return []
 
 

@@ -74,6 +74,14 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
 @click.option("--max-latency-ms", type=float, help="Largest latency (p99) in ms.")
 @click.option("--max-size-mb", type=float, help="Largest size in MB.")
 @click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="NAME>=VALUE",
+    help="Figure that must be reached on the evaluation samples, such as sensitivity>=0.95; else "
+    "no bundle is written, exit code 3. May repeat.",
+)
+@click.option(
     "--subset-size", type=int, help="Samples to calibrate on. Default: the recipe's, 300."
 )
 @ignored_option
@@ -160,6 +168,7 @@ def command(
         "max_drop": options["max_drop"],
         "max_latency_ms": options["max_latency_ms"],
         "max_size_mb": options["max_size_mb"],
+        "gates": options["gates"],
         "subset_size": options["subset_size"],
         "ignored": options["ignored"],
         "state": options["state"] or None,

@@ -12,6 +12,7 @@ from edgebm.data.classes import is_one_hot
 from edgebm.data.metrics import Metric
 from edgebm.data.scores import SKIPPED_TOKEN, whole_numbers
 from edgebm.data.segmentation import SKIPPED_PIXEL
+from edgebm.data.two_classes import OF_TWO, two_class_faults
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
@@ -48,6 +49,8 @@ def label_faults(
             f"labels {list(labels.shape)} are one-hot rows, and {metric.name} takes one class "
             "number a sample: use labels.argmax(axis=1)"
         )
+    elif metric.name in OF_TWO:
+        yield from two_class_faults(metric.name, _size(spec), labels)
     elif metric.name in _BY_CLASS and not (metric.name not in _TOP_K and _size(spec) == one):
         yield from _class_faults(metric, labels, *_classes(spec, one))
     elif metric.name in _BY_CLASS:

@@ -19,6 +19,7 @@ from edgebm.data.callables import call_user, declared, finite_number, load_calla
 from edgebm.data.classes import Assessment, is_one_hot
 from edgebm.data.scores import ClassCount, Correlation, Score, SquaredError, TopK
 from edgebm.data.segmentation import Iou
+from edgebm.data.two_classes import OneOfTwo
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
 
@@ -107,6 +108,8 @@ BUILT_IN: Mapping[str, Metric] = {
         Metric("top5", _POINTS, lambda: TopK(5)),
         Metric("accuracy", _POINTS, lambda: ClassCount("accuracy")),
         Metric("f1", _POINTS, lambda: ClassCount("f1")),
+        Metric("sensitivity", _POINTS, lambda: OneOfTwo("sensitivity")),
+        Metric("specificity", _POINTS, lambda: OneOfTwo("specificity")),
         Metric("spearman", _POINTS, lambda: Correlation(ranked=True)),
         Metric("pearson", _POINTS, lambda: Correlation(ranked=False)),
         Metric("mse", "", lambda: SquaredError("mse"), higher_is_better=False),

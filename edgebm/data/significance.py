@@ -1,4 +1,4 @@
-"""Whether two models differ by more than chance on the samples that both judged."""
+"""What chance makes of counts: whether two models differ, and how sure a share is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+_Z95 = 1.959963984540054  # the normal distribution has 95 % within this many deviations
 NOT_JUDGED = -1  # in place of a verdict: the label of that sample does not count
 
 
@@ -42,6 +43,24 @@ def mcnemar(before: NDArray[Any], after: NDArray[Any]) -> Significance:
     first, second = before[judged] == 1, after[judged] == 1
     lost, won = int((first & ~second).sum()), int((~first & second).sum())
     return Significance(lost, won, _both_tails(min(lost, won), lost + won))
+
+
+def wilson(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of which `hits` of `count` samples were seen.
+
+    Raises:
+        ValueError: `count` is 0, or `hits` not between 0 and `count`.
+
+    Source:
+        Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
+    """
+    if not 0 <= hits <= count or count == 0:
+        raise ValueError(f"{hits} of {count} is no share")
+    share, square = hits / count, _Z95**2
+    middle = share + square / (2 * count)
+    half = _Z95 * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    low, high = ((middle + side * half) / (1 + square / count) for side in (-1, 1))
+    return max(0.0, low), min(1.0, high)
 
 
 def _both_tails(fewer: int, changed: int) -> float:

@@ -50,6 +50,8 @@ def _print_target(report: Report, console: Console) -> None:
     _add(table, summary_rows(report))
     console.print(table)
     console.print(Text(str(report["verdict"])), soft_wrap=True)
+    for gate in report.get("gates") or []:
+        console.print(Text(f"gate passed: {gate['sentence']}"), soft_wrap=True)
     if classes := " ".join(class_sentences(report)):
         console.print(Text(classes), soft_wrap=True)
 

@@ -14,6 +14,7 @@ from edgebm.passes.base import Skip
 from edgebm.runtime.journal import Journal
 from edgebm.search.candidates import Artifact, Candidate, Face
 from edgebm.search.choose import Choice, Outcome
+from edgebm.search.gate import GateResult
 from edgebm.search.journal import GO_ON
 from edgebm.search.judge import Judge
 from edgebm.search.runner import Runner
@@ -38,6 +39,8 @@ class Found:
 
     `measured_on` has the facts of the board whose figures decided, None where this machine's did.
 
+    `gates` are the user's gates with the figures of the chosen candidate (`search/gate_check.py`).
+
     `undone` are the stages that were cut off or left out, and `interrupted` says that the user
     did that; else it was the limit on time.
     """
@@ -59,6 +62,7 @@ class Found:
     interrupted: bool = False
     rivals: tuple[Choice, ...] = ()
     measured_on: Mapping[str, Any] | None = None
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def outcomes(self) -> list[Outcome]:

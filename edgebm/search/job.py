@@ -21,6 +21,7 @@ from edgebm.passes.quantize_recurrent import QuantizeRecurrent
 from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.choose import Limits
+from edgebm.search.gate import QualityGate
 from edgebm.search.judge import Judge, Run
 from edgebm.search.shapes import ShapeLists, profile_axes, static_shapes
 from edgebm.search.stateful import Wanted
@@ -46,6 +47,7 @@ class Options:
     budget_s: float | None = None
     max_drop: float | None = None
     limits: Limits = field(default_factory=Limits)
+    gates: tuple[QualityGate, ...] = ()
     wanted: Wanted = field(default_factory=Wanted)
 
 

@@ -10,6 +10,7 @@ from edgebm.ir.model import Model
 from edgebm.recipe import Recipe
 from edgebm.search.argument_checks import check_ignored, check_shapes
 from edgebm.search.front import put_in_front
+from edgebm.search.gate import gate_faults
 from edgebm.search.input_scale import scale_warnings
 from edgebm.search.job import Job, Options
 from edgebm.search.judge import Judge, Run
@@ -84,6 +85,8 @@ def prepare(  # noqa: PLR0913 - the public arguments of compress, by their names
     asked = Asked(face, job.states, judged, options.max_drop, recipe.accuracy)
     judge = evaluation if program else None
     job.judged_by = judge_factory(asked, metric, judge, warnings, faults)
+    known = None if program else judged.labels
+    faults += gate_faults(options.gates, asked.view(known).face, known)
     job.training = calibration
     size = options.subset_size or recipe.subset_size
     if len(calibration) > size:

@@ -47,7 +47,7 @@ class Seconds:
             **machine(),
             "model": hashlib.sha256(job.model.to_bytes()).hexdigest(),
             "recipe": job.recipe.to_dict(),
-            "options": asdict(replace(job.options, wanted=Wanted())),
+            "options": asdict(replace(job.options, wanted=Wanted(), gates=())),
             "states": carried_parts(job.states),
             "calibration": job.calibration.digest(),
             "evaluation": job.evaluation.digest(),

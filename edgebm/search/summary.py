@@ -185,6 +185,7 @@ def _target_dict(found: Found) -> dict[str, Any]:
         "analysis": None if found.analysis is None else dict(found.analysis),
         "classes": _classes(choice),
         "significance": _significance(choice),
+        "gates": [asdict(gate) for gate in found.gates],
         "notes": list(found.notes),
         "skips": [asdict(skip) for skip in found.skips],
         "steps": [{"name": key, "seconds": spent} for key, spent in found.seconds.items()],

@@ -17,6 +17,8 @@ from edgebm.search.board import check_boards
 from edgebm.search.choose import Limits
 from edgebm.search.deadline import Deadline
 from edgebm.search.found import close_journal
+from edgebm.search.gate import parse_gates
+from edgebm.search.gate_check import check_gates
 from edgebm.search.initial_state import InitialState
 from edgebm.search.job import Options, Progress, quiet
 from edgebm.search.journal import open_journal
@@ -61,6 +63,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     max_drop: float | None = None,
     max_latency_ms: float | None = None,
     max_size_mb: float | None = None,
+    gates: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
     subset_size: int | None = None,
     ignored: Sequence[str] = (),
@@ -102,6 +105,8 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         max_drop: how much worse the metric may get, in its printed unit.
         max_latency_ms: limit on the p99 latency of one call, milliseconds.
         max_size_mb: limit on the artifact, in 10^6 bytes.
+        gates: figures that the chosen candidate must reach on the evaluation samples, as
+            `"sensitivity>=0.95"`: any metric's name, in its unit or, of 100 points, as a share.
         out: the bundle; None writes no file.
         subset_size: samples to calibrate with; None takes the recipe's (300).
         ignored: node names, patterns or op types that stay float.
@@ -126,6 +131,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         progress: called as `progress(step, done, total)`.
 
     Raises:
+        GateFailed: the chosen candidate does not reach a gate; no bundle is written.
         EdgebmError: see `edgebm.errors`; no bundle is written then.
         KeyboardInterrupt: the user ended the run before there was anything to write.
     """
@@ -147,6 +153,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
         budget_s=budget_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
+        gates=parse_gates(gates),
         wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
     report_progress = progress or quiet
@@ -157,6 +164,7 @@ def compress(  # noqa: PLR0913 - one keyword per option of the command line
     found = [
         SparsitySearch(job, each, report_progress, journal, deadline).run() for each in targets
     ]
+    check_gates(job, found, report_progress)
     place = Path(out) if out is not None else None
     path, report = write_anyway(
         job, found, place, force=force, keep=keep, everything=all_candidates

@@ -10,6 +10,7 @@ from typing import Any
 from edgebm.ir.given_states import GivenPair
 from edgebm.recipe import Recipe
 from edgebm.search.choose import Limits
+from edgebm.search.gate import parse_gates
 from edgebm.search.initial_state import InitialState
 from edgebm.search.job import Options, Progress, quiet
 from edgebm.search.plan import plan_dict
@@ -29,6 +30,7 @@ def plan(  # noqa: PLR0913 - the keywords of compress
     max_drop: float | None = None,
     max_latency_ms: float | None = None,
     max_size_mb: float | None = None,
+    gates: Sequence[str] = (),
     subset_size: int | None = None,
     ignored: Sequence[str] = (),
     state: Sequence[GivenPair] | None = None,
@@ -68,6 +70,7 @@ def plan(  # noqa: PLR0913 - the keywords of compress
         budget_s=budget_s,
         max_drop=max_drop,
         limits=Limits(max_latency_ms, max_size_mb),
+        gates=parse_gates(gates),
         wanted=wanted_states(state, streaming=streaming, initial_state=initial_state),
     )
     tick = progress or quiet
