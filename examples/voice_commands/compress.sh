@@ -9,4 +9,4 @@ for recipe in fp32 int8; do
         --data "$folder/calibration.npz" --eval "$folder/valid.npz" --metric top1 --max-drop 1 \
         --out "$folder/$recipe.edgebm" --force "$@"
 done
-python -m edgebm report "$folder/int8.edgebm" -o "$folder/int8.html" # what runs in int8, and why
+python -m edgebm report "$folder/int8.edgebm" -o "$folder/int8.html" --force # what runs in int8
