@@ -1,0 +1,90 @@
+"""Accuracy, sensitivity and specificity before and after compression, with 95 % intervals.
+
+    python examples/medical_ecg/figures.py MODEL.onnx BUNDLE.edgebm TEST.npz [--kinds kinds.npz]
+
+Before is the ONNX file in f32 on ONNX Runtime, after the bundle as a device runs it. It prints a
+table for the README. For models of two scores, of which the second is what is looked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+import edgebm
+from edgebm.data.significance import wilson
+from edgebm.report.read import read_report
+
+
+def answers(
+    model: Path, bundle: Path, samples: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The class of each sample, in float and from the bundle."""
+    float_model = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    with edgebm.load(bundle) as session:
+        name = session.inputs[0].name
+        pairs = [
+            (float_model.run(None, {name: row[None]})[0], session.run({name: row[None]})["scores"])
+            for row in samples
+        ]
+    before, after = (np.concatenate(each).argmax(axis=1) for each in zip(*pairs, strict=True))
+    return before, after
+
+
+def share(right: NDArray[np.bool_]) -> str:
+    """`97.59 % (91.6 to 99.3, 81 of 83)`."""
+    hits, count = int(right.sum()), len(right)
+    low, high = wilson(hits, count)
+    return f"{100 * hits / count:.2f} % ({100 * low:.1f} to {100 * high:.1f}, {hits} of {count})"
+
+
+def table(before: NDArray[Any], after: NDArray[Any], groups: dict[str, Any], truth: Any) -> str:
+    lines = ["| | before | after |", "|---|---|---|"]
+    for name, chosen in groups.items():
+        cells = (share((guess == truth)[chosen]) for guess in (before, after))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cost(bundle: Path) -> str:
+    """Latency and size as `edgebm compress` measured them, in turns with the float model."""
+    report = read_report(bundle)
+    sides = report["before"], report["after"]
+    runs = (f"{side['runtime']} {side['precision']}, {side['threads']} thread" for side in sides)
+    times = (f"{side['p50_ms']:.3f} ms" for side in sides)
+    sizes = (f"{side['size_bytes'] / 1000:.0f} kB" for side in sides)
+    rows = {"runs on": runs, "latency of one sample, p50": times, "size": sizes}
+    return "\n".join(f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("test", type=Path, help=".npz with the samples and labels")
+    parser.add_argument("--kinds", type=Path, help=".npz with the kind of each test beat")
+    arguments = parser.parse_args()
+    with np.load(arguments.test) as file:
+        labels = file["labels"]
+        samples = next(file[name] for name in file if name != "labels")
+    before, after = answers(arguments.model, arguments.bundle, samples)
+    groups: dict[str, Any] = {
+        "accuracy": np.full(len(labels), fill_value=True),
+        "sensitivity": labels == 1,
+        "specificity": labels == 0,
+    }
+    if arguments.kinds is not None:
+        with np.load(arguments.kinds) as file:
+            kinds, names = file["kinds"], file["names"]
+        groups |= {f"kind: {name}": kinds == k for k, name in enumerate(names)}
+    print(table(before, after, groups, labels))
+    print(cost(arguments.bundle))
+
+
+if __name__ == "__main__":
+    main()
