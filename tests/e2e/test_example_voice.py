@@ -155,6 +155,7 @@ def run(*command: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
+        "RECIPES": "int8",
         "PYTHONPATH": str(ROOT),
         "PATH": bin_folder + os.pathsep + os.environ["PATH"],
     }
