@@ -15,7 +15,8 @@ _FFT = 256
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 3800.0
 _FLOOR = 1e-6  # about the energy that the rounding to int16 has in a band
 
-I16, F32 = NDArray[np.int16], NDArray[np.float32]
+I16 = NDArray[np.int16]
+F32 = NDArray[np.float32]
 
 
 def mel_filters() -> F32:

@@ -76,7 +76,9 @@ def noise(samples: int, random: Random) -> F32:
 def spoken(clip: I16, random: Random) -> F32:
     """The clip at a random loudness; in the data set one speaker is 13 times another."""
     heard = clip.astype(np.float32)
-    return heard * np.float32(log_uniform(random, 500, 3000) / np.sqrt((heard**2).mean() + 1))
+    loudness = np.sqrt((heard**2).mean() + 1)
+    heard *= np.float32(log_uniform(random, 500, 3000) / loudness)
+    return heard
 
 
 def mixed(samples: int, pieces: list[Piece], sounds: list[F32], random: Random) -> I16:
@@ -93,7 +95,9 @@ def in_a_row(
 ) -> tuple[I16, list[Piece]]:
     """The clips one after the other with gaps between; gives samples and pieces."""
     random = np.random.default_rng(seed)
-    at, pieces, sounds = RATE, [], []
+    at = RATE
+    pieces: list[Piece] = []
+    sounds: list[F32] = []
     for i in order:
         sounds.append(spoken(clips.audio[i], random))
         pieces.append(Piece(at, at + len(sounds[-1]), int(clips.digits[i])))
@@ -105,7 +109,8 @@ def of_others(clips: Clips, minutes: float, seed: int) -> tuple[I16, list[Piece]
     """Digits that are no keywords, and all digits backwards, over and over; half is noise."""
     random = np.random.default_rng(seed)
     samples, at = int(minutes * 60 * RATE), RATE
-    pieces, sounds = [], []
+    pieces: list[Piece] = []
+    sounds: list[F32] = []
     others = np.flatnonzero(clips.digits >= len(WORDS))
     while True:
         backwards = random.random() < 0.2
