@@ -70,7 +70,8 @@ def noise(samples: int, random: Random) -> F32:
         knock = random.standard_normal(400) * np.exp(-np.arange(400) / 60)
         at = int(random.integers(0, max(1, samples - 400)))
         made[at : at + 400] += (30 * made.std() * knock)[: samples - at]
-    return (made * log_uniform(random, 4, 80) / made.std()).astype(np.float32)
+    levelled: F32 = (made * log_uniform(random, 4, 80) / made.std()).astype(np.float32)
+    return levelled
 
 
 def spoken(clip: I16, random: Random) -> F32:

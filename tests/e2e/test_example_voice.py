@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import edgebm
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "voice_commands"
 RNG = np.random.default_rng(0)
@@ -172,7 +174,7 @@ def run(*command: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
 
 @pytest.mark.skipif("EDGEBM_DATA" not in os.environ, reason="EDGEBM_DATA names no data sets")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
-def test_from_training_to_detections_that_no_cut_changes(tmp_path: Path) -> None:
+def test_from_training_to_detections_that_no_cut_changes(example: Any, tmp_path: Path) -> None:
     python, bundle, demo = sys.executable, tmp_path / "int8.edgebm", tmp_path / "demo.wav"
     quick = ["--clips", 64, "--epochs", 1, "--hidden", 24]
     run(python, EXAMPLE / "train.py", "--out", tmp_path, *quick)
@@ -189,15 +191,19 @@ def test_from_training_to_detections_that_no_cut_changes(tmp_path: Path) -> None
     wanted = run(*device, "--wav", demo, "--scores", tmp_path / "0.npy")
     assert wanted.stdout.count(b"\n") == 20
     assert b"real-time factor" in wanted.stderr
-    for number, sizes in enumerate(["1", "7,333,80", "80000"], 1):
-        scores = tmp_path / f"{number}.npy"
-        found = run(*device, "--wav", demo, "--chunk", sizes, "--scores", scores)
-        assert found.stdout == wanted.stdout
-        assert scores.read_bytes() == (tmp_path / "0.npy").read_bytes()
+    spotter = example("spotter")
+    with edgebm.load(bundle, threads=1) as session:
+        for sizes in ([1], [7, 333, 80], [80000]):
+            with session.stream() as stream:
+                listener = spotter.Listener(stream, 0.001, keep=True)
+                found = [one for part in cut(samples, sizes) for one in listener.push(part)]
+            lines = "".join(f"{f.time_s:9.3f} s  {f.word:<6}{f.score:.6f}\n" for f in found)
+            assert lines.encode() == wanted.stdout
+            np.testing.assert_array_equal(listener.scores, np.load(tmp_path / "0.npy"))
     heard = run(*device, "--mic", "--chunk", "123", input=samples.tobytes())
     assert heard.stdout == wanted.stdout
 
-    lines = run(
+    judged = run(
         python, EXAMPLE / "judge.py", bundle, "--folder", tmp_path, "--recordings", "others"
     ).stdout.decode()
-    assert "0 of 0 missed" in lines
+    assert "0 of 0 missed" in judged
