@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_calls import WITHOUT_HOST
 
 import edgebm
 from edgebm.recipe import load_recipe
@@ -21,15 +22,6 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "driving_signs"
 DATA = os.environ.get("EDGEBM_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="EDGEBM_DATA names no folder of data sets")
-# Any import of the host half or of torch ends the device program.
-WITHOUT_HOST = """
-import runpy, sys
-for name in ("torch", "onnx", "onnx_ir", "pydantic", "yaml", "rich", "PIL"):
-    sys.modules[name] = None
-sys.argv = sys.argv[1:]
-sys.path.insert(0, sys.argv[0].rpartition("/")[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def call(*command: object, code: int = 0, **more: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-import edgebm
+from example_calls import EXAMPLES, compress, edgebm_command, python
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript, with which torch exports, is not installed")
@@ -19,52 +16,29 @@ pytestmark = pytest.mark.skipif(
     not DATA or not (Path(DATA) / "ecg5000_train" / "ecg5000_train.npz").is_file(),
     reason="EDGEBM_DATA names no folder with ecg5000_train/ecg5000_train.npz",
 )
-ROOT = Path(edgebm.__file__).parents[1]
-EXAMPLE = ROOT / "examples" / "medical_ecg"
-
-
-def call(folder: Path, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command with this interpreter's edgebm on PATH."""
-    environment = os.environ | variables
-    environment["PATH"] = f"{folder.parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = str(ROOT)
-    texts = [str(part) for part in command]
-    return subprocess.run(texts, env=environment, capture_output=True, text=True, check=False)
-
-
-def python(folder: Path, script: str, *arguments: str | Path) -> str:
-    done = call(folder, sys.executable, EXAMPLE / script, *arguments)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def compress(folder: Path, gate: str) -> subprocess.CompletedProcess[str]:
-    command = ("sh", EXAMPLE / "compress.sh", folder, "--threads", "1", "--measure-seconds", "1")
-    return call(folder, *command, SENSITIVITY=gate, SPECIFICITY=gate)
+EXAMPLE = EXAMPLES / "medical_ecg"
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What train.py writes in a few epochs; a command `edgebm` lies beside the folder."""
     folder = tmp_path_factory.mktemp("example") / "ecg"
-    command = folder.parent / "edgebm"
-    command.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m edgebm \"$@\"\n")
-    command.chmod(0o755)
-    python(folder, "train.py", "--out", folder, "--epochs", "15", "--width", "24")
+    edgebm_command(folder)
+    python(folder, EXAMPLE / "train.py", "--out", folder, "--epochs", "15", "--width", "24")
     return folder
 
 
 def test_gate_bundle_device_and_figures(trained: Path) -> None:
     bundle, test = trained / "beats.edgebm", trained / "test.npz"
-    stopped = compress(trained, "1")  # so little training does not find every beat
+    stopped = compress(EXAMPLE, trained, "1")  # so little training does not find every beat
     assert stopped.returncode == 3, stopped.stderr
     assert "the gate asks for" in stopped.stderr
     assert not bundle.exists()
-    done = compress(trained, "0.001")
+    done = compress(EXAMPLE, trained, "0.001")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("gate passed: ") == 2
 
-    lines = python(trained, "device.py", bundle, test).splitlines()
+    lines = python(trained, EXAMPLE / "device.py", bundle, test).splitlines()
     with np.load(test) as file:
         labels, beats = file["labels"], file["beat"]
     told = [("normal", "abnormal").index(line.split()[2]) for line in lines[: len(labels)]]
@@ -74,7 +48,7 @@ def test_gate_bundle_device_and_figures(trained: Path) -> None:
     assert lines[-1] == f"sensitivity: {found} of {sick} abnormal beats told as such"
     table = python(
         trained,
-        "figures.py",
+        EXAMPLE / "figures.py",
         trained / "beats.onnx",
         bundle,
         test,
@@ -90,7 +64,7 @@ def test_gate_bundle_device_and_figures(trained: Path) -> None:
     odd = beats[:3].copy()
     odd[1, 7], odd[2] = np.nan, 0.5
     np.savez(trained / "odd.npz", beat=odd)
-    lines = python(trained, "device.py", bundle, trained / "odd.npz").splitlines()
+    lines = python(trained, EXAMPLE / "device.py", bundle, trained / "odd.npz").splitlines()
     assert lines[1] == "beat 1: no verdict: 1 of 140 values are NaN or infinite, the first at 7"
     assert lines[2] == "beat 2: no verdict: a flat line"
     assert lines[3].endswith("2 without a verdict")
