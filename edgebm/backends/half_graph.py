@@ -29,7 +29,7 @@ def to_half(model: Model, keep: Mapping[str, str]) -> Model:
         keep: what `half.needs_f32` found.
 
     Raises:
-        BackendFailed: a graph inside of a node reads values of the one around it.
+        BackendFailed: a node has a graph of its own (`If`, `Loop`, `Scan`).
     """
     out = model.clone()
     _Rewriter(out.graph.graph, keep).run()
@@ -103,7 +103,7 @@ class _Rewriter:
         return self.casts[label, dtype]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType, label: str) -> ir.Value:
-        """The output `label` of a new Cast, put right behind what computes `value`."""
+        """The output `label` of a new Cast of `value`; the graph is sorted later."""
         node = ir.node("Cast", [value], {"to": int(dtype)}, name=f"{label}.cast")
         self.graph.append(node)
         out = node.outputs[0]
