@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,9 +43,21 @@ def python(folder: Path, *command: object) -> str:
     return done.stdout
 
 
-def compress(example: Path, folder: Path, gate: str) -> subprocess.CompletedProcess[str]:
+def compress(
+    example: Path, folder: Path, gate: str, *options: object
+) -> subprocess.CompletedProcess[str]:
     """The example's compress.sh in short, with this value for both gates."""
-    short = ("--threads", 1, "--measure-seconds", 1)
+    short = ("--threads", 1, "--measure-seconds", 1, *options)
     return call(
         folder, "sh", example / "compress.sh", folder, *short, SENSITIVITY=gate, SPECIFICITY=gate
     )
+
+
+def short_recipe(example: Path, folder: Path) -> Path:
+    """The example's recipe, taught for three seconds."""
+    text = (example / "recipe.yaml").read_text(encoding="utf-8")
+    short = re.sub(r"(?m)^    minutes: .*$", "    minutes: 0.05", text)
+    assert short != text
+    path = folder / "short.yaml"
+    path.write_text(short, encoding="utf-8")
+    return path

@@ -9,6 +9,7 @@ table for the README. For models of two scores, of which the second is what is l
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("test", type=Path, help=".npz with the samples and labels")
     parser.add_argument("--kinds", type=Path, help=".npz with the kind of each test beat")
+    parser.add_argument("--json", type=Path, help="write the percentages to this file, too")
     arguments = parser.parse_args()
     with np.load(arguments.test) as file:
         labels = file["labels"]
@@ -84,6 +86,12 @@ def main() -> None:
         groups |= {f"kind: {name}": kinds == k for k, name in enumerate(names)}
     print(table(before, after, groups, labels))
     print(cost(arguments.bundle))
+    if arguments.json:
+        found = {
+            name: [100 * float((guess == labels)[chosen].mean()) for guess in (before, after)]
+            for name, chosen in groups.items()
+        }
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

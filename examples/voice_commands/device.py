@@ -9,6 +9,7 @@ Prints one line for each detection: seconds after the first sample, the word, it
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def options() -> argparse.Namespace:
         help="samples read at once; several (1,7,333) are used in turn. No result depends on it",
     )
     parser.add_argument("--scores", type=Path, help="write the scores of all frames to this .npy")
+    parser.add_argument("--json", type=Path, help="write the real-time factor to this file, too")
     return parser.parse_args()
 
 
@@ -91,11 +93,14 @@ def main() -> int:
         np.save(chosen.scores, np.array(listener.scores, np.float32))
     if chosen.wav:
         seconds = heard / RATE
+        factors = {"wall": spent_s / seconds, "processor": cpu_s / seconds}
         print(
             f"{seconds:.1f} s of audio in {spent_s:.3f} s on {variant['runtime']}: "
-            f"real-time factor {spent_s / seconds:.4f} (processor time {cpu_s / seconds:.4f})",
+            f"real-time factor {factors['wall']:.4f} (processor time {factors['processor']:.4f})",
             file=sys.stderr,
         )
+        if chosen.json:
+            chosen.json.write_text(json.dumps({"real_time_factor": factors}) + "\n")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example_calls import EXAMPLES, compress, edgebm_command, python
+from example_calls import EXAMPLES, compress, edgebm_command, python, short_recipe
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript, with which torch exports, is not installed")
@@ -30,11 +30,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_gate_bundle_device_and_figures(trained: Path) -> None:
     bundle, test = trained / "beats.edgebm", trained / "test.npz"
-    stopped = compress(EXAMPLE, trained, "1")  # so little training does not find every beat
+    taught_shortly = ("-r", short_recipe(EXAMPLE, trained))
+    stopped = compress(EXAMPLE, trained, "1", *taught_shortly)  # so little training does not find every beat
     assert stopped.returncode == 3, stopped.stderr
     assert "the gate asks for" in stopped.stderr
     assert not bundle.exists()
-    done = compress(EXAMPLE, trained, "0.001")
+    done = compress(EXAMPLE, trained, "0.001", *taught_shortly)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("gate passed: ") == 2
 
