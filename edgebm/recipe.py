@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from edgebm.data.preprocess import Preprocess
+from edgebm.data.sounds import Audio
 from edgebm.data.texts import Texts
 from edgebm.errors import RecipeError
 from edgebm.passes.base import STRICT
@@ -39,17 +40,6 @@ class SparsitySearch:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Audio:
-    """The graph itself makes floats of what a microphone gives: int16 numbers x, as x / 32768.
-
-    They go into the input named `input`, or into the only one of floats.
-    """
-
-    dtype: Literal["int16"] = "int16"
-    input: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Recipe:
     """What to do with a model.
 
@@ -62,7 +52,8 @@ class Recipe:
     blame of every layer in the report even if nothing had to be repaired. `sparsity_search` tries
     lesser amounts where cutting as much as the steps say costs too much; None does not.
     `subset_size` is how many samples calibrate. `preprocess` says how images become arrays, here
-    or in the graph, `audio` that the graph takes int16 numbers, `text` how texts become token ids.
+    or in the graph, `audio` the same of a microphone's int16 numbers, `text` how texts become
+    token ids.
     Limits (accuracy, latency, size) belong to the command line: they are the user's, not the
     method's.
     """

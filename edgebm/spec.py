@@ -24,7 +24,7 @@ class TensorSpec:
     `dtype` is a numpy name. `shape` holds an int for a fixed axis and a name for a free
     one; `Manifest.axes` gives the sizes that name may take. `layout` is a note for people:
     "NHWC RGB", "NHWC BGR" or "NHWC gray" of an input that takes the bytes of a camera, "PCM" of
-    one that takes those of a microphone, else "".
+    one that takes those of a microphone ("PCM 16000 Hz" where the rate is known), else "".
     """
 
     name: str

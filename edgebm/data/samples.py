@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from edgebm.data.batch import Feeds
 from edgebm.data.checked import checked_store
+from edgebm.data.file_kinds import Reading
 from edgebm.data.fit import raise_faults
 from edgebm.data.preprocess import Preprocess
 from edgebm.data.scan import Scan, non_finite, scan_feeds
-from edgebm.data.sources import Reading, open_source
+from edgebm.data.sounds import Audio
+from edgebm.data.sources import open_source
 from edgebm.data.steps import STATELESS, Steps
 from edgebm.data.store import Store
 from edgebm.data.texts import Texts
@@ -186,20 +188,23 @@ def open_samples(  # noqa: PLR0913 - what is optional is given by name
     limit: int | None = None,
     labels: object = None,
     preprocess: Preprocess | None = None,
+    audio: Audio | None = None,
     texts: Texts | None = None,
     steps: Steps = STATELESS,
 ) -> Samples:
     """Open samples for a model with these inputs; nothing but headers is read from files.
 
     Args:
-        source: an `.npz`, `.npy`, `.txt` or `.jsonl` file; a folder of such or of image files;
-            `module:function` or `file.py:function`; or live Python: a dict of arrays by input
-            name, an array, a tuple, or an iterable of dicts, tuples, arrays or (inputs, labels).
+        source: an `.npz`, `.npy`, `.txt` or `.jsonl` file; a folder of such, of image or of WAV
+            files; `module:function` or `file.py:function`; or live Python: a dict of arrays by
+            input name, an array, a tuple, or an iterable of dicts, tuples, arrays or (inputs,
+            labels).
         inputs: the model's inputs. Samples lie along axis 0, in the place of a batch axis of
             size 1 or free; an array of one rank more holds each sample whole.
         limit: take only the first so many samples.
         labels: an `.npy` or `.npz` file or an array; wins over labels in the source.
         preprocess: how images become arrays.
+        audio: how WAV files become arrays.
         texts: how texts become token ids.
         steps: which inputs are states of a model, so that sequences are allowed.
 
@@ -212,7 +217,9 @@ def open_samples(  # noqa: PLR0913 - what is optional is given by name
     if limit is not None and limit < 1:
         raise DataError(f"a limit of {limit} samples", hint="take at least one sample")
     states = [spec for spec in specs if spec.name in steps.states]
-    opened = open_source(source, steps.fed(specs), limit, Reading(preprocess, texts), states)
+    opened = open_source(
+        source, steps.fed(specs), limit, Reading(preprocess, texts, audio), states
+    )
     try:
         return Samples(*checked_store(opened, specs, limit, labels, steps))
     except BaseException:

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgebm.data.batch import LABELS, Batch, has_batch_axis, item_batch, named_batch, whole_batch
+from edgebm.data.batch import LABELS, Batch, item_batch, whole_batch
 from edgebm.data.callables import call_user, is_reference, load_callable
-from edgebm.data.columns import ArrayColumn, Column, WholeColumn
+from edgebm.data.columns import ArrayColumn, Column
+from edgebm.data.file_kinds import DECODED, KINDS, Reading, array_file, file_batch
 from edgebm.data.files import open_npy, open_npz
 from edgebm.data.fit import raise_faults
-from edgebm.data.frames import FrameColumn, frame_color, size_faults
+from edgebm.data.frames import FrameColumn, size_faults
 from edgebm.data.pictures import IMAGE_SUFFIXES
-from edgebm.data.preprocess import ImageColumn, Preprocess
+from edgebm.data.sounds import SoundColumn, length_warnings
 from edgebm.data.spool import Spool
-from edgebm.data.texts import TEXT_SUFFIXES, Texts
 from edgebm.errors import DataError
 from edgebm.spec import TensorSpec
-
-_OTHERS = {".wav": "WAV", ".flac": "audio", ".mp3": "audio", ".csv": "text", ".tsv": "text",
-           ".json": "text"}  # fmt: skip
-_KINDS = (
-    "samples are an .npz, .npy, .txt or .jsonl file, a folder of such or of image files, or "
-    "module:function"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +36,6 @@ class Source:
     def close(self) -> None:
         if self.spool is not None:
             self.spool.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How what is no array becomes one."""
-
-    images: Preprocess | None = None
-    texts: Texts | None = None
 
 
 def open_source(
@@ -73,11 +58,11 @@ def open_source(
     path = Path(source)
     if path.is_dir():
         return _folder(path, inputs, limit, reading)
-    if path.suffix.lower() in {*IMAGE_SUFFIXES, *TEXT_SUFFIXES, *_OTHERS}:
-        batch = _file_batch(path, inputs, reading, "")
+    if path.suffix.lower() in DECODED:
+        batch = file_batch(path, inputs, reading, "")
         _check_sizes(str(path), [batch], inputs)
-        return Source(str(path), (batch,))
-    return Source(str(path), (_array_file(path, inputs),))
+        return Source(str(path), (batch,), warnings=_length_warnings([batch]))
+    return Source(str(path), (array_file(path, inputs),))
 
 
 def open_labels(path: str | Path) -> Column:
@@ -98,22 +83,6 @@ def open_labels(path: str | Path) -> Column:
     return columns[LABELS] if LABELS in columns else next(iter(columns.values()))
 
 
-def _array_file(path: Path, inputs: Sequence[TensorSpec], where: str = "") -> Batch:
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return named_batch(open_npz(path), inputs, where)
-    if suffix == ".npy":
-        if len(inputs) > 1:
-            raise DataError(
-                f"{path} holds one array, the model has {len(inputs)} inputs",
-                hint="save an npz file: np.savez(path, **{input name: array})",
-            )
-        return named_batch({inputs[0].name: open_npy(path)}, inputs, where)
-    if not path.exists():
-        raise DataError(f"{path} does not exist", hint=_KINDS)
-    raise DataError(f"{path} is no kind of samples that edgebm reads", hint=_KINDS)
-
-
 def _folder(
     path: Path, inputs: Sequence[TensorSpec], limit: int | None, reading: Reading
 ) -> Source:
@@ -124,7 +93,7 @@ def _folder(
         if file.is_file() and not any(p.startswith(".") for p in file.relative_to(path).parts)
     )
     if not files:
-        raise DataError(f"{path} is an empty folder", hint=_KINDS)
+        raise DataError(f"{path} is an empty folder", hint=KINDS)
     kinds = sorted({file.suffix.lower() or "no suffix" for file in files})
     if len(kinds) > 1 and not set(kinds) <= IMAGE_SUFFIXES:
         raise DataError(
@@ -134,12 +103,17 @@ def _folder(
     batches = []
     count = 0
     for file in files:
-        batches.append(_file_batch(file, inputs, reading, str(file.relative_to(path))))
+        batches.append(file_batch(file, inputs, reading, str(file.relative_to(path))))
         count += len(batches[-1])
         if limit is not None and count >= limit:
             break
     _check_sizes(str(path), batches, inputs)
-    return Source(str(path), tuple(batches))
+    return Source(str(path), tuple(batches), warnings=_length_warnings(batches))
+
+
+def _length_warnings(batches: Sequence[Batch]) -> tuple[str, ...]:
+    columns = [column for batch in batches for column in batch.columns.values()]
+    return length_warnings([column for column in columns if isinstance(column, SoundColumn)])
 
 
 def _check_sizes(name: str, batches: Sequence[Batch], inputs: Sequence[TensorSpec]) -> None:
@@ -154,54 +128,6 @@ def _check_sizes(name: str, batches: Sequence[Batch], inputs: Sequence[TensorSpe
         "height x width; the host resizes none, as nobody would on the device: bring them to that "
         "size, or give the recipe the size that they have as preprocess.source",
     )
-
-
-def _file_batch(file: Path, inputs: Sequence[TensorSpec], reading: Reading, where: str) -> Batch:
-    suffix = file.suffix.lower()
-    if suffix in TEXT_SUFFIXES:
-        return _texts(file, inputs, reading.texts, where)
-    if suffix in _OTHERS:
-        raise DataError(
-            f"{file}: edgebm does not read {_OTHERS[suffix]} files",
-            hint="write a function that yields arrays and give it as file.py:function",
-        )
-    if suffix not in IMAGE_SUFFIXES:
-        return _single(_array_file(file, inputs, where), inputs)
-    if len(inputs) > 1:
-        raise DataError(
-            f"{file} is one image, the model has {len(inputs)} inputs",
-            hint="write a function that yields dicts by input name",
-        )
-    if (color := frame_color(inputs[0])) is not None:
-        return Batch({inputs[0].name: FrameColumn(file, color)}, None, where)
-    if reading.images is None:
-        raise DataError(
-            f"{file}: how images become arrays is not said",
-            hint="add a `preprocess:` block to the recipe: size, layout, mean, std",
-        )
-    return Batch({inputs[0].name: ImageColumn(file, reading.images)}, None, where)
-
-
-def _texts(file: Path, inputs: Sequence[TensorSpec], texts: Texts | None, where: str) -> Batch:
-    if texts is None:
-        raise DataError(
-            f"{file}: which tokenizer makes numbers of texts is not known here",
-            hint="write a function that yields arrays and give it as file.py:function",
-        )
-    return texts.batch(file, inputs, where)
-
-
-def _single(batch: Batch, inputs: Sequence[TensorSpec]) -> Batch:
-    """A file of a folder may hold one sample without any axis for samples."""
-    ranks = {spec.name: len(spec.shape) - has_batch_axis(spec) for spec in inputs}
-    lone = all(len(c.shape) == ranks.get(name) for name, c in batch.columns.items())
-    if not lone:
-        return batch
-    columns = {name: WholeColumn(column) for name, column in batch.columns.items()}
-    labels = batch.labels
-    if labels is not None and labels.shape[0] != 1:
-        labels = WholeColumn(labels)
-    return replace(batch, columns=columns, labels=labels)
 
 
 def _live(

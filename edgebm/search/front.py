@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgebm.data.frames import frame_layout
 from edgebm.data.preprocess import Preprocess
+from edgebm.data.sounds import sound_layout
 from edgebm.errors import UsageError
 from edgebm.ir.canonical import canonicalize
 from edgebm.ir.edit import name
@@ -21,7 +22,6 @@ from edgebm.ir.traits import is_float
 from edgebm.recipe import Recipe
 
 _COARSE = 2.0  # of that many pixels and more in a row, some are never looked at
-PCM = "PCM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ def put_in_front(model: Model, recipe: Recipe) -> Front:
     image, audio = recipe.preprocess, recipe.audio
     if image is not None and not image.in_graph:
         image = None
+    if audio is not None and audio.dtype != "int16":
+        audio = None
     if image is None and audio is None:
         return Front(model)
     face(model)  # of every input dtype and rank are known
@@ -66,7 +68,7 @@ def put_in_front(model: Model, recipe: Recipe) -> Front:
         value = _meant(work, audio.input, "audio", "of floats", lambda v: name(v) not in others)
         label = name(value)
         take_pcm(work, label)
-        layouts[label] = PCM
+        layouts[label] = sound_layout(audio.rate)
         notes.append(f"in front of '{label}': int16 numbers, divided by 32768")
     work = canonicalize(work)
     for value in work.graph.graph.inputs:

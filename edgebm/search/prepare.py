@@ -148,6 +148,7 @@ def _open(source: object, settled: Settled, recipe: Recipe, labels: object) -> S
         settled.face.inputs,
         labels=labels,
         preprocess=recipe.preprocess,
+        audio=recipe.audio,
         texts=recipe.text.beside(settled.model.source),
         steps=settled.steps,
     )

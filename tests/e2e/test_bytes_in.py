@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import wave
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from tiny_models import cnn
 import edgebm
 from edgebm.cli.main import main
 from edgebm.data.preprocess import Preprocess
+from edgebm.data.sounds import Audio
 from edgebm.errors import InputDType, InputShape, UsageError
-from edgebm.recipe import Audio, load_recipe
+from edgebm.recipe import load_recipe
 from edgebm.runtime.bundle import read_bundle
 from edgebm.runtime.npy import read_npy
 
@@ -194,6 +196,30 @@ def test_a_bundle_that_takes_int16_sound(tmp_path: Path) -> None:
         assert sqnr_db(want, session.run(x)["y"]) > 12
         with pytest.raises(InputDType):
             session.run(x.astype(np.int32) + 40000)
+
+
+def size_of_y(found: Any, _labels: Any) -> float:
+    return float(np.abs(found["y"]).sum())
+
+
+def test_a_folder_of_sounds(tmp_path: Path) -> None:
+    path, folder = tmp_path / "sound.edgebm", tmp_path / "sounds"
+    folder.mkdir()
+    for number, row in enumerate(SOUND["sound"]):
+        with wave.open(str(folder / f"{number:03}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(row.tobytes())
+    recipe = replace(HEARING, audio=Audio(rate=8000))
+    edgebm.compress(waveform(), data=folder, recipe=recipe, out=path, **QUICK)
+    with edgebm.load(path) as session:
+        assert session.inputs[0].layout == "PCM 8000 Hz"
+    by_files, by_arrays = (
+        edgebm.evaluate(path, data=data, labels=np.zeros(len(SOUND["sound"])), metric=size_of_y)
+        for data in (folder, SOUND)
+    )
+    assert by_files["value"] == by_arrays["value"] != 0
 
 
 STEPS = np.random.default_rng(2).integers(-30000, 30000, (20, 10, 1, F), np.int16)

@@ -31,7 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_gate_bundle_device_and_figures(trained: Path) -> None:
     bundle, test = trained / "beats.edgebm", trained / "test.npz"
     taught_shortly = ("-r", short_recipe(EXAMPLE, trained))
-    stopped = compress(EXAMPLE, trained, "1", *taught_shortly)  # so little training does not find every beat
+    # So little training does not find every beat.
+    stopped = compress(EXAMPLE, trained, "1", *taught_shortly)
     assert stopped.returncode == 3, stopped.stderr
     assert "the gate asks for" in stopped.stderr
     assert not bundle.exists()

@@ -91,7 +91,7 @@ def test_preprocessing_in_the_graph(tmp_path: Path) -> None:
     assert recipe.audio is not None
     plain = json.loads(json.dumps(recipe.to_dict()))
     assert plain["preprocess"]["source"] == [480, 640]
-    assert plain["audio"] == {"dtype": "int16", "input": ""}
+    assert plain["audio"] == {"dtype": "int16", "input": "", "rate": None}
 
 
 def test_three_faults_at_once_each_with_its_line(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from tiny_models import cnn, small, transformer
 
 from edgebm.data.preprocess import Preprocess
 from edgebm.data.samples import open_samples
+from edgebm.data.sounds import Audio
 from edgebm.errors import UsageError
 from edgebm.ir.face import face
-from edgebm.recipe import Audio, Recipe
+from edgebm.recipe import Recipe
 from edgebm.search.candidates import Face
 from edgebm.search.front import Front, put_in_front
 from edgebm.search.input_scale import scale_warnings
