@@ -34,8 +34,8 @@ def read_frames(path: Path) -> NDArray[Any]:
         raise ValueError(f"{path} has no frames: {cause}") from cause
     if not 2 <= frames.ndim <= 5 or not frames.size or frames.dtype not in DTYPES.values():
         raise ValueError(
-            f"{path} has {frames.dtype}{list(frames.shape)}; frames [n, height, width, 3] of uint8 "
-            "are expected"
+            f"{path} has {frames.dtype}{list(frames.shape)}; frames [n, height, width, 3] of "
+            "uint8 are expected"
         )
     return frames
 

@@ -180,9 +180,7 @@ class Inference:
 
     def _is_ours(self, source: int) -> bool:
         """One camera is answered, until it is gone; then the next one that sends."""
-        if source != self._source and (
-            self._source is None or self._source not in self._watch.here("camera")
-        ):
+        if source != self._source and self._source not in self._watch.here("camera"):
             self._source = source
         return source == self._source
 

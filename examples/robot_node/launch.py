@@ -4,8 +4,8 @@
     python launch.py signs.edgebm --frames camera.npz --kill node --after 5 --respawn
 
 Ctrl-C and SIGTERM end camera, node and subscriber, one after the other. A process that dies is
-not started again, unless with --respawn, and then five times at most. --kill ends one with SIGKILL,
-to see what the others do. Ends with 0 if all did, and no frame was lost without a report.
+not started again, unless with --respawn, and then five times at most. --kill ends one with
+SIGKILL, to see what the others do. Ends with 0 if all did, and no frame was lost without a report.
 """
 
 from __future__ import annotations

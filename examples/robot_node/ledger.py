@@ -21,7 +21,7 @@ SOURCES = 8
 
 @dataclass(eq=False)
 class _Entry:
-    """Frames that came, or did not come: their report, or the loop's number if that is not known."""
+    """Frames that came or did not come: their report, and the loop's number while it is open."""
 
     report: Report
     number: int | None = None
@@ -123,10 +123,8 @@ class Ledger:
         while len(self._next) >= SOURCES:
             del self._next[next(iter(self._next))]
 
-    def _report(
-        self, source: int, first: int, count: int, verdict: Verdict, **more: Any
-    ) -> Report:
-        return Report(self._node, 0, source, first, count, verdict, **more)
+    def _report(self, source: int, first: int, count: int, what: Verdict, **more: Any) -> Report:
+        return Report(self._node, 0, source, first, count, what, **more)
 
     def _flush(self) -> None:
         """Say what is known, up to the first frame that the loop still has."""

@@ -19,8 +19,18 @@ from typing import Any
 
 import zenoh
 from account import Account
-from bus import DIAGNOSTICS, LEDGER, MARK, REPORT, BusError, Presence, Stop, Watch
-from bus import add_ports, open_bus
+from bus import (
+    DIAGNOSTICS,
+    LEDGER,
+    MARK,
+    REPORT,
+    BusError,
+    Presence,
+    Stop,
+    Watch,
+    add_ports,
+    open_bus,
+)
 from figures import lines, quantiles
 from wire import REPORT_BYTES, Report, Verdict, WireError, unpack, unpack_report
 
@@ -28,7 +38,10 @@ from wire import REPORT_BYTES, Report, Verdict, WireError, unpack, unpack_report
 RECENT = 100_000
 # How long to wait for what is on its way when the end was asked for.
 SETTLE_S = 0.3
-GONE = {Verdict.MISSED: "lost between camera and node", Verdict.UNSEEN: "sent before the node saw"}
+GONE = {
+    Verdict.MISSED: "were lost between camera and node",
+    Verdict.UNSEEN: "were never seen by this node: it was not listening yet",
+}
 
 
 class Subscriber:
@@ -82,9 +95,8 @@ class Subscriber:
     def say(self, text: str, *more: str) -> None:
         """A line for people, with the seconds since the start."""
         now_s = (time.monotonic_ns() - self._ident) / 1e9
-        print(
-            f"{now_s:8.1f} s  {text}", *(f"{'':12}{line}" for line in more), sep="\n", flush=True
-        )
+        rest = [f"{'':12}{line}" for line in more]
+        print(f"{now_s:8.1f} s  {text}", *rest, sep="\n", flush=True)
 
     def _into(self, kind: str) -> Any:
         def put(sample: zenoh.Sample) -> None:
@@ -126,7 +138,7 @@ class Subscriber:
             self._seen["late"] += report.late
         elif report.verdict in GONE:
             last = report.first + report.count - 1
-            self.say(f"frames {report.first} to {last} were {GONE[report.verdict]}")
+            self.say(f"frames {report.first} to {last} {GONE[report.verdict]}")
         elif report.verdict in {Verdict.FAILED, Verdict.REFUSED}:
             self._tell_refusal(report)
 
