@@ -56,7 +56,7 @@ class Inference:
         self._newest_s = time.monotonic()
         self._latency_ms: deque[float] = deque(maxlen=RECENT)
         self._faults: Counter[str] = Counter()
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[float, bool, str]] = {}
 
     def load(self) -> None:
         """Verify, try, compile, warm up and self-test the bundle.
@@ -79,6 +79,7 @@ class Inference:
         how = self._settings
         loop = self._session.pipeline(how.depth, drop="oldest", deadline_ms=how.deadline_ms)
         self._loop, self._pushed, self._newest_s = loop, 0, time.monotonic()
+        self.ledger.start()
         self._threads = [threading.Thread(target=self._deliver, name="reports", args=(loop,))]
         self._threads[0].start()
         # One subscriber for both, so that a mark never overtakes a frame.
@@ -120,11 +121,9 @@ class Inference:
             level = "ERROR" if level == "ERROR" else "STALE"
             camera = "a camera is there" if self._watch.here("camera") else "no camera is there"
             reasons.append(f"no frame for {idle_s:.3g} s; {camera}")
-        faults = self._lately()
-        if faults:
-            reasons += faults
-            level = "WARN" if level == "OK" else level
-            level = "ERROR" if any("two cameras" in fault for fault in faults) else level
+        for severe, text in self._lately():
+            reasons.append(text)
+            level = "ERROR" if severe else "WARN" if level == "OK" else level
         return {
             "level": level,
             "reasons": reasons,
@@ -147,7 +146,7 @@ class Inference:
             return
         if not self._is_ours(message.source):
             text = f"two cameras on {FRAME}: {self._source} is answered, {message.source} is not"
-            self._fault("two_cameras", text)
+            self._fault("two_cameras", text, severe=True)
             if message.kind != MARK:
                 self._refuse(message, "two_cameras", text)
         elif message.kind == MARK:
@@ -171,8 +170,9 @@ class Inference:
         try:
             self._loop.push(message.image[None], key=key, stamp_ns=stamp_ns)  # type: ignore[index]
         except (edgebm.Closed, AttributeError):
-            # The node is being deactivated: the ledger says so of this frame when it stops.
-            return
+            # Either the node is being deactivated, or the loop has ended by itself. The ledger
+            # says of this frame that it was dropped when it stops.
+            self._fault("loop_ended", "the frame loop takes no more frames", severe=True)
 
     def _refuse(self, message: Message, code: str, text: str) -> None:
         report = self.ledger.refused(message.source, message.seq, code, text)
@@ -203,12 +203,11 @@ class Inference:
         if missed:
             self._fault("missed", f"{missed} frames were lost between camera and node", missed)
 
-    def _fault(self, name: str, text: str, count: int = 1) -> None:
+    def _fault(self, name: str, text: str, count: int = 1, *, severe: bool = False) -> None:
         self._faults[name] += count
-        self._told[text] = time.monotonic()
-        while len(self._told) > 8:
-            self._told.pop(next(iter(self._told)), None)
+        self._told[name] = (time.monotonic(), severe, text)
 
-    def _lately(self) -> list[str]:
-        now_s = time.monotonic()
-        return [text for text, at_s in list(self._told.items()) if now_s - at_s < TOLD_S]
+    def _lately(self) -> list[tuple[bool, str]]:
+        """Faults of the last seconds, the newest of each kind: whether it is severe, and what."""
+        since_s = time.monotonic() - TOLD_S
+        return [told[1:] for told in list(self._told.values()) if told[0] > since_s]

@@ -40,17 +40,26 @@ class Ledger:
         self._waiting: deque[_Entry] = deque()
         self._next: dict[int, int] = {}
         self._fresh: set[int] = set()
+        self._open = False
         self._kept: deque[bytes] = deque(maxlen=KEPT)
         self.number = 0
         self.counts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Frames are looked at from now on, by a loop that counts from 0."""
+        with self._lock:
+            self._open = True
 
     def came(self, source: int, seq: int, verdict: Report | int, **times: int) -> bool:
         """A frame is here: its number in the loop, or a report that refuses it.
 
         Returns:
-            Whether it is a new one. One that was here before has its verdict already.
+            Whether it is to be answered: one that was here before has its verdict already, and
+            one that comes when nobody looks any more will be told of as such.
         """
         with self._lock:
+            if not self._open:
+                return False
             if seq < self._next.get(source, 0):
                 self.counts["repeated"] += 1
                 return False
@@ -67,7 +76,7 @@ class Ledger:
     def marked(self, source: int, sent: int) -> None:
         """The camera has sent so many: what has not come by now will not come any more."""
         with self._lock:
-            if sent > self._next.get(source, 0):
+            if self._open and sent > self._next.get(source, 0):
                 self._gap(source, sent)
                 self._next[source] = sent
                 self._flush()
@@ -99,6 +108,7 @@ class Ledger:
     def stop(self) -> None:
         """The loop is closed: what has no result was dropped, and nobody looks any more."""
         with self._lock:
+            self._open = False
             for entry in self._waiting:
                 entry.number = None
             self._flush()
@@ -115,7 +125,8 @@ class Ledger:
         return b"".join(some)
 
     def _gap(self, source: int, until: int) -> None:
-        first = self._next.pop(source, 0)
+        """Frames before `until` that never came."""
+        first = self._next.pop(source, 0)  # the source that was heard last stands last
         if until > first:
             verdict = Verdict.MISSED if source in self._fresh else Verdict.UNSEEN
             self._waiting.append(_Entry(self._report(source, first, until - first, verdict)))

@@ -4,8 +4,8 @@
     python examples/robot_node/train.py --out robot
 
 Ten seconds on one core. Written are `digits.onnx` (`image` float32 [1, 3, 32, 32], normalized, to
-`scores` float32 [1, 10]), `calibration.npz` and `test.npz` (frames uint8 [n, 32, 32, 3], the second
-with `labels`), and `camera.npz`, the frames of the test for `camera.py`.
+`scores` float32 [1, 10]), `calibration.npz` and `test.npz` (frames uint8 [n, 32, 32, 3], the
+second with `labels`), and `camera.npz`, the frames of the test for `camera.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEAN, STD = (0.35, 0.35, 0.35), (0.3, 0.3, 0.3)
 
 
 def pictures(digits: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Digits [n, 8, 8] from 0 to 16 as frames uint8 [n, 32, 32, 3], each in a colour of its own."""
+    """Digits [n, 8, 8] from 0 to 16 as frames uint8 [n, 32, 32, 3], each in its own colours."""
     random = np.random.default_rng(SEED)
     large = digits.repeat(SIDE // 8, 1).repeat(SIDE // 8, 2)[..., None] / 16
     count = len(digits)
