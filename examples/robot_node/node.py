@@ -123,7 +123,7 @@ class Node:
         """`?first=K;end=L` gives the headers of these reports, one after the other."""
         with query:
             try:
-                first, end = (int(query.parameters.get(name, "")) for name in ("first", "end"))
+                first, end = (int(query.parameters.get(name) or "") for name in ("first", "end"))
             except ValueError:
                 query.reply_err("first and end are needed, numbers of reports")
                 return
@@ -134,7 +134,7 @@ class Node:
             self._publish()
 
     def _publish(self) -> None:
-        told = {"node": self.ident, "state": self.state, "stamp_ns": time.monotonic_ns()}
+        told: dict[str, Any] = {"node": self.ident, "state": self.state, "stamp_ns": time.monotonic_ns()}
         told |= self._inference.diagnose(self.state)
         if self.failed:
             told["level"] = "ERROR"

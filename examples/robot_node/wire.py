@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 VERSION = 1
 FRAME, MARK = 1, 2
-DTYPES = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<f4")}
+DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 3: np.dtype("<f4")}
 # magic, version, kind, source, seq, stamp_ns, dtype, axes, 2 unused, shape, payload bytes
 _FRAME = struct.Struct("<4sHHQQQBB2x4IQ")
 # magic, version, verdict, late, node, number, source, first, count, stamp, in, out, meta, arrays
@@ -140,9 +140,10 @@ class Report:
             listed = [[k, x.dtype.str, list(x.shape)] for k, x in self.outputs.items()]
             meta = json.dumps(self.meta | {"outputs": listed}).encode()
             arrays = b"".join(x.tobytes() for x in self.outputs.values())
-        head = (b"EBMR", VERSION, self.verdict, self.late, self.node, self.number, self.source)
-        head += (self.first, self.count, self.stamp_ns, self.in_ns, self.out_ns)
-        return _REPORT.pack(*head, len(meta), len(arrays)) + meta + arrays
+        who = (self.verdict, self.late, self.node, self.number, self.source)
+        what = (self.first, self.count, self.stamp_ns, self.in_ns, self.out_ns)
+        head = _REPORT.pack(b"EBMR", VERSION, *who, *what, len(meta), len(arrays))
+        return head + meta + arrays
 
 
 def unpack_report(data: bytes) -> Report:
