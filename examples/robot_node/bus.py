@@ -60,6 +60,9 @@ def open_bus(role: str, ports: list[int]) -> zenoh.Session:
             "exit_on_failure": False,
             "retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},
         },
+        # Messages that may wait for a process that the system has just put to sleep. What does
+        # not fit is dropped by those who send frames and reports, and found by its number.
+        "transport": {"link": {"tx": {"queue": {"size": {"data": 16}}}}},
         # Whom to talk to is said above: nobody is looked for, nobody is found.
         "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},
     }

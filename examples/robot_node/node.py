@@ -134,7 +134,11 @@ class Node:
             self._publish()
 
     def _publish(self) -> None:
-        told: dict[str, Any] = {"node": self.ident, "state": self.state, "stamp_ns": time.monotonic_ns()}
+        told: dict[str, Any] = {
+            "node": self.ident,
+            "state": self.state,
+            "stamp_ns": time.monotonic_ns(),
+        }
         told |= self._inference.diagnose(self.state)
         if self.failed:
             told["level"] = "ERROR"

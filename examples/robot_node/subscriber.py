@@ -57,8 +57,8 @@ class Subscriber:
         self._seen: Counter[str] = Counter()
         self._node = 0
         self._level = ("", "")
-        self._is_stale = False
-        self._newest_ns = time.monotonic_ns()
+        self._is_stale = True
+        self._newest_ns: int | None = None
         self._diagnostics: dict[str, Any] = {}
         self.watch = Watch(session, ("subscriber", ident), self.say)
         keys = {"report": REPORT, "mark": MARK, "diagnostics": DIAGNOSTICS}
@@ -160,8 +160,10 @@ class Subscriber:
 
     def _look(self) -> None:
         """Say once that nothing comes any more, and once that it does again."""
+        if self._newest_ns is None:
+            return
         idle_s = (time.monotonic_ns() - self._newest_ns) / 1e9
-        stale = self._node > 0 and idle_s > self._stale_s
+        stale = idle_s > self._stale_s
         if stale and not self._is_stale:
             self._seen["stale_times"] += 1
             nodes = [s for states in self.watch.here("node").values() for s in states]
@@ -171,7 +173,7 @@ class Subscriber:
                 f"nodes: {', '.join(nodes) or 'none'}"
             )
         elif self._is_stale and not stale:
-            self.say("answers come again")
+            self.say("answers come")
         self._is_stale = stale
 
     def _fetch(self) -> None:
