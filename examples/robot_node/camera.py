@@ -49,9 +49,7 @@ class Camera:
         self._frames = session.declare_publisher(
             FRAME, congestion_control=zenoh.CongestionControl.DROP, express=True
         )
-        self._marks = session.declare_publisher(
-            MARK, congestion_control=zenoh.CongestionControl.BLOCK, express=True
-        )
+        self._session = session
 
     def run(self, frames: NDArray[Any], fps: float, stop: Stop) -> None:
         """Until it shall stop."""
@@ -62,16 +60,17 @@ class Camera:
             self.sent += 1
             now_s = time.monotonic()
             if now_s >= next_mark_s:
-                self.mark()
+                self._mark()
                 next_mark_s = now_s + 1
             due = int((now_s - start) * fps)
             self.left_out += max(0, due - tick - 1)
             tick = max(tick + 1, due)
-        self.mark()
+        self._mark(zenoh.CongestionControl.BLOCK)  # the last word may take some time
 
-    def mark(self) -> None:
+    def _mark(self, full: zenoh.CongestionControl = zenoh.CongestionControl.DROP) -> None:
         """Say how many frames were sent."""
-        self._marks.put(pack_mark(self.ident, self.sent, time.monotonic_ns()))
+        mark = pack_mark(self.ident, self.sent, time.monotonic_ns())
+        self._session.put(MARK, mark, congestion_control=full, express=True)
 
 
 def main() -> int:

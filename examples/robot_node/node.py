@@ -134,12 +134,8 @@ class Node:
             self._publish()
 
     def _publish(self) -> None:
-        told: dict[str, Any] = {
-            "node": self.ident,
-            "state": self.state,
-            "stamp_ns": time.monotonic_ns(),
-        }
-        told |= self._inference.diagnose(self.state)
+        told = self._inference.diagnose(self.state)
+        told |= {"node": self.ident, "state": self.state, "stamp_ns": time.monotonic_ns()}
         if self.failed:
             told["level"] = "ERROR"
             told["reasons"] = [f"the last transition failed: {self.failed}", *told["reasons"]]
