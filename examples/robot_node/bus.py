@@ -1,7 +1,7 @@
 """The bus: Zenoh between processes of one machine, and who is there.
 
-Each process listens on a port of its own and connects to those of the others, again and again:
-any of them may start, die and come back in any order. Nothing leaves the loopback device.
+Each process listens on a port of its own, and dials those that stand after it in `ROLES` again and
+again: any of them may start, die and come back in any order. Nothing leaves the loopback device.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def open_bus(role: str, ports: list[int]) -> zenoh.Session:
         BusError: the port is in use: by another process of that role, perhaps.
     """
     at = {name: f"tcp/127.0.0.1:{port}" for name, port in zip(ROLES, ports, strict=True)}
+    # Of two processes only one dials. Where both do, and one of them stands still for longer than
+    # the lease, they may end up half connected for good (eclipse-zenoh/zenoh, issue 2806).
+    dialled = ROLES[ROLES.index(role) + 1 :] if role in ROLES else ROLES
     config = {
         "mode": "peer",
         "listen": {
@@ -55,7 +58,7 @@ def open_bus(role: str, ports: list[int]) -> zenoh.Session:
         },
         # For ever, in the background: a peer that is not there yet is nothing special.
         "connect": {
-            "endpoints": [place for name, place in at.items() if name != role],
+            "endpoints": [at[name] for name in dialled],
             "timeout_ms": -1,
             "exit_on_failure": False,
             "retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},
