@@ -39,6 +39,15 @@ def add_ports(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def dialled(role: str) -> tuple[str, ...]:
+    """Whom a process connects to: of two only one dials.
+
+    Where both do, and one of them stands still for longer than the lease of 10 s, they may end up
+    half connected for good: it hears messages, but no tokens (eclipse-zenoh/zenoh, issue 2806).
+    """
+    return ROLES[ROLES.index(role) + 1 :] if role in ROLES else ROLES
+
+
 def open_bus(role: str, ports: list[int]) -> zenoh.Session:
     """Join as one of `ROLES`, or as anybody else, who only connects.
 
@@ -46,9 +55,6 @@ def open_bus(role: str, ports: list[int]) -> zenoh.Session:
         BusError: the port is in use: by another process of that role, perhaps.
     """
     at = {name: f"tcp/127.0.0.1:{port}" for name, port in zip(ROLES, ports, strict=True)}
-    # Of two processes only one dials. Where both do, and one of them stands still for longer than
-    # the lease, they may end up half connected for good (eclipse-zenoh/zenoh, issue 2806).
-    dialled = ROLES[ROLES.index(role) + 1 :] if role in ROLES else ROLES
     config = {
         "mode": "peer",
         "listen": {
@@ -58,7 +64,7 @@ def open_bus(role: str, ports: list[int]) -> zenoh.Session:
         },
         # For ever, in the background: a peer that is not there yet is nothing special.
         "connect": {
-            "endpoints": [at[name] for name in dialled],
+            "endpoints": [at[name] for name in dialled(role)],
             "timeout_ms": -1,
             "exit_on_failure": False,
             "retry": {"period_init_ms": 100, "period_max_ms": 1000, "period_increase_factor": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import struct
 import sys
 from collections.abc import Iterator
@@ -149,6 +150,13 @@ def test_last_words_tell_an_end_from_a_death(example: Any) -> None:
     peers.note("robot/alive/camera/6/finalized", here=True)
     peers.note("robot/alive/camera/6/active", here=False)
     assert "as it should" in peers.note("robot/alive/camera/6/finalized", here=False)
+
+
+def test_of_two_processes_one_dials_and_a_stranger_dials_all(example: Any) -> None:
+    bus = example("bus")
+    for one, other in itertools.combinations(bus.ROLES, 2):
+        assert (one in bus.dialled(other)) + (other in bus.dialled(one)) == 1
+    assert bus.dialled("lifecycle") == bus.ROLES
 
 
 # The accounts of node and subscriber
