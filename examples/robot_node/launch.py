@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import zenoh
-from bus import ROLES, BusError, Stop, add_ports, open_bus
+from bus import ROLES, BusError, Stop, Watch, add_ports, open_bus
 from lifecycle import ask
 
 HERE = Path(__file__).parent
@@ -32,22 +32,34 @@ class Launch:
 
     def __init__(self, commands: dict[str, list[str]], bus: zenoh.Session, stop: Stop) -> None:
         self._commands, self._bus, self._stop = commands, bus, stop
+        self._watch = Watch(bus, ("launch", 0), lambda _: None)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._starts = dict.fromkeys(ROLES, 0)
         self.code = 0
 
     def start(self, role: str) -> bool:
-        """Start one; a node is configured and activated. Whether it runs."""
+        """Start one and wait until it is there; a node is configured and activated, too.
+
+        Returns:
+            Whether it runs. If not, it has said why.
+        """
+        before = self._watch.here(role).keys()
         command = [sys.executable, str(HERE / f"{role}.py"), *self._commands[role]]
         # A session of its own: Ctrl-C comes here only, and the order of the end is kept.
         self._running[role] = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, start_new_session=True
         )
         self._starts[role] += 1
+        while self._watch.here(role).keys() <= before:
+            if not self._is_there(role):
+                return False
+            self._stop.wait(0.05)
         if role != "node":
             return True
         for verb in ("configure", "activate"):
-            told = ask(self._bus, verb, ANSWER_S, alive=self._is_node_there)
+            told = ask(self._bus, verb, ANSWER_S, alive=lambda: self._is_there(role))
+            if self._stop.asked:
+                return False
             if told is None or not told["ok"]:
                 what = told or {"code": "no answer", "message": "", "hint": "", "exit_code": 5}
                 say(f"node cannot {verb}: {what['code']}: {what['message']}\n{what.get('hint')}")
@@ -93,8 +105,8 @@ class Launch:
                 say(f"{role} has ended with {code}")
             self.code = self.code or abs(code)
 
-    def _is_node_there(self) -> bool:
-        return self._running["node"].poll() is None and not self._stop.asked
+    def _is_there(self, role: str) -> bool:
+        return self._running[role].poll() is None and not self._stop.asked
 
 
 def say(text: str) -> None:

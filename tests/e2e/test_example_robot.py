@@ -79,7 +79,7 @@ def test_each_of_them_survives_the_death_of_the_others(
 ) -> None:
     out = tmp_path / "told.json"
     options = {
-        "subscriber": ["--json", out, "--stale-s", 2],
+        "subscriber": ["--json", out, "--stale-s", 3],
         "node": [files / "digits.edgebm", "--autostart"],
         "camera": ["--frames", files / "camera.npz"],
     }
@@ -120,10 +120,11 @@ def test_the_launcher_starts_a_killed_node_again(
 ) -> None:
     out = tmp_path / "told.json"
     launch = [sys.executable, EXAMPLE / "launch.py", files / "digits.edgebm", "--respawn"]
-    launch += ["--kill", "node", "--after", 1, "--seconds", 4]
+    launch += ["--kill", "node", "--after", 1]
     launch += ["--frames", files / "camera.npz", "--json", out, *robot.ports]
     robot.run("launch", *launch)
-    assert robot.wait("launch") == 0, robot.shown("launch")
+    robot.awaits("launch", "ANOTHER NODE answers")
+    assert robot.end("launch") == 0, robot.shown("launch")
     told = figures(out)
     assert (told["deaths"], told["node_restarts"]) == (1, 1)
     # The account goes on over the death, from the camera's first frame on.
