@@ -19,6 +19,62 @@ EXAMPLE = EXAMPLES / "robot_node"
 # Far more than anything takes, on a machine that has much else to do.
 PATIENCE_S = 120.0
 
+# Programs of a test: a camera that sends what it should not, and somebody who gives orders.
+BAD_CAMERA = """
+import sys, time, zenoh
+from pathlib import Path
+import numpy as np
+from bus import FRAME, MARK, REPORT, Presence, open_bus
+from wire import pack_frame, pack_mark
+
+with open_bus("camera", [int(port) for port in sys.argv[2:]]) as bus:
+    presences = [Presence(bus, "camera", source) for source in (1001, 1002)]
+    for presence in presences:
+        presence.say("active")
+    came = []
+    bus.declare_subscriber(REPORT, came.append)
+
+    def send(data, reports, key=FRAME):
+        wanted = len(came) + reports
+        bus.put(key, data, congestion_control=zenoh.CongestionControl.BLOCK)
+        while len(came) < wanted:
+            time.sleep(0.01)
+
+    while not Path(sys.argv[1]).exists():
+        time.sleep(0.01)
+    good = np.zeros((32, 32, 3), np.uint8)
+    send(pack_frame(1001, 0, 0, good), 1)
+    send(pack_frame(1001, 1, 0, good[:20]), 1)
+    send(pack_frame(1001, 2, 0, good.astype(np.float32)), 1)
+    whole = pack_frame(1001, 3, 0, good)
+    send(whole[:-5], 1)
+    send(whole[:4] + bytes([9]) + whole[5:], 0)
+    send(b"not a frame", 0)
+    send(pack_frame(1002, 0, 0, good), 1)
+    send(pack_frame(1001, 6, 0, good), 2)
+    send(pack_frame(1001, 6, 0, good), 0)
+    send(pack_mark(1001, 9, 0), 1, MARK)
+    send(pack_mark(1002, 1, 0), 0, MARK)
+    for presence in presences:
+        presence.say("finalized")
+"""
+ORDERS = """
+import json, sys
+from bus import open_bus
+from lifecycle import ask
+
+bundle, good = sys.argv[1:3]
+with open_bus("orders", [int(port) for port in sys.argv[3:]]) as bus:
+    def tell(verb):
+        print(json.dumps(ask(bus, verb, 100)), flush=True)
+    for verb in ("state", "configure", "activate"):
+        tell(verb)
+    open(bundle, "wb").write(open(good, "rb").read())
+    for verb in ("configure", "configure", "activate", "cleanup", "deactivate", "activate",
+                 "deactivate", "cleanup", "fly", "configure", "shutdown"):
+        tell(verb)
+"""
+
 
 def free_ports(count: int = 3) -> list[str]:
     """Ports of the loopback device that nobody uses now."""

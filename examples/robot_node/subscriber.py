@@ -32,7 +32,7 @@ from bus import (
     open_bus,
 )
 from figures import lines, quantiles
-from wire import REPORT_BYTES, Report, Verdict, WireError, unpack, unpack_report
+from wire import REPORT_BYTES, Report, Verdict, unpack, unpack_report
 
 # Quantiles are of so many newest answers.
 RECENT = 100_000
@@ -116,7 +116,7 @@ class Subscriber:
                     self.account.mark(mark.source, mark.seq)
                 else:
                     self._take_diagnostics(json.loads(data))
-            except WireError as error:
+            except (ValueError, KeyError) as error:
                 self._seen["unreadable"] += 1
                 self.say(f"a {kind} that cannot be read: {error}")
         self._fetch()
