@@ -1,35 +1,12 @@
-"""What every example runs from its data to its figures, and what the table says of it."""
+"""What every example runs, from its data to its figures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
 
-from edgebm.report.read import read_report
-
-RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
-METRICS = {"top1": "top-1"}
-
-
-class Figure(TypedDict):
-    """Something measured, in float and as compressed."""
-
-    name: str
-    before: float
-    after: float
-    unit: str
-
-
-class Row(TypedDict):
-    """What the table says of one example; sizes in bytes."""
-
-    quality: list[Figure]
-    speed: list[Figure]
-    size_bytes: tuple[int, int]
-    runs: tuple[str, str]
+from rows import SIGNS, Row, driving_signs, medical, robot_node, voice_commands
 
 
 @dataclass(frozen=True)
@@ -56,85 +33,6 @@ class Example:
     bundle: str
     steps: tuple[Step, ...]
     read: Callable[[Path], Row]
-
-
-def side(report: Mapping[str, Any], which: str) -> str:
-    """Such as "OpenVINO int8": what runs before or after."""
-    run = report[which]
-    return f"{RUNTIMES.get(run['runtime'], run['runtime'])} {run['precision']}"
-
-
-def row_of(bundle: Path, what: str, quality: list[Figure] | None = None) -> Row:
-    """The row of a bundle by its own report; `what` one call is about, such as "image"."""
-    report = read_report(bundle)
-    before, after, metric = report["before"], report["after"], report["metric"]
-    name = str(metric["name"])
-    own: Figure = {
-        "name": METRICS.get(name, name),
-        "before": before["metric"],
-        "after": after["metric"],
-        "unit": "%" if metric["unit"] == "points" else str(metric["unit"]),
-    }
-    speed: Figure = {
-        "name": what,
-        "before": before["p50_ms"],
-        "after": after["p50_ms"],
-        "unit": "ms",
-    }
-    return {
-        "quality": [own] if quality is None else quality,
-        "speed": [speed],
-        "size_bytes": (before["size_bytes"], after["size_bytes"]),
-        "runs": (side(report, "before"), side(report, "after")),
-    }
-
-
-def driving_signs(out: Path) -> Row:
-    return row_of(out / "signs.edgebm", "image")
-
-
-def medical(bundle: str, what: str) -> Callable[[Path], Row]:
-    """The row of one of the two medical examples."""
-
-    def read(out: Path) -> Row:
-        shares = json.loads((out / "figures.json").read_text())
-        quality: list[Figure] = [
-            {"name": name, "before": shares[name][0], "after": shares[name][1], "unit": "%"}
-            for name in ("sensitivity", "specificity")
-        ]
-        return row_of(out / bundle, what, quality)
-
-    return read
-
-
-def voice_commands(out: Path) -> Row:
-    judged = {
-        (each["bundle"], each["recording"]): each
-        for each in json.loads((out / "judged.json").read_text())
-    }
-
-    def both(name: str, recording: str, key: str, unit: str) -> Figure:
-        values = [judged[f"{bundle}.edgebm", recording][key] for bundle in ("fp32", "int8")]
-        return {"name": name, "before": values[0], "after": values[1], "unit": unit}
-
-    factors = [
-        json.loads((out / f"{bundle}.json").read_text())["real_time_factor"]["wall"]
-        for bundle in ("fp32", "int8")
-    ]
-    row = row_of(out / "int8.edgebm", "10 ms of sound")
-    row["quality"] = [
-        both(
-            "false rejects",
-            "keywords",
-            "missed",
-            f"of {judged['int8.edgebm', 'keywords']['words']}",
-        ),
-        both("false accepts", "others", "false_per_hour", "an hour"),
-    ]
-    row["speed"].append(
-        {"name": "real-time factor", "before": factors[0], "after": factors[1], "unit": ""}
-    )
-    return row
 
 
 _ONE_THREAD = ("{out}", "--threads", "1")
@@ -224,5 +122,36 @@ EXAMPLES: Mapping[str, Example] = {
             ),
         ),
         voice_commands,
+    ),
+    "robot_node": Example(
+        "camera, model and consumer as three processes over Zenoh",
+        "CNN",
+        SIGNS,
+        (
+            Step(
+                "../driving_signs/train.py",
+                ("--out", "{out}/../driving_signs", "--bf16"),
+                "../driving_signs/signs.onnx",
+            ),
+            Step(
+                "../driving_signs/compress.sh",
+                ("{out}/../driving_signs", "--threads", "1"),
+                "../driving_signs/signs.edgebm",
+            ),
+            Step(
+                "launch.py",
+                (
+                    "{out}/../driving_signs/signs.edgebm",
+                    "--frames",
+                    "{out}/../driving_signs/camera.npz",
+                    "--seconds",
+                    "300",
+                    "--json",
+                    "{out}/figures.json",
+                ),
+                "figures.json",
+            ),
+        ),
+        robot_node,
     ),
 }

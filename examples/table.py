@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runs import EXAMPLES, Figure, Step
+from rows import Figure
+from runs import EXAMPLES, Step
 
 from edgebm.report.read import read_report
 
@@ -84,13 +85,15 @@ def number(value: float) -> str:
 
 def change(figure: Figure) -> str:
     """`top-1 97.51 to 97.50 %`."""
-    before, after = number(figure["before"]), number(figure["after"])
-    return f"{figure['name']} {before} to {after} {figure['unit']}".rstrip()
+    values = [number(value) for value in (figure["before"], figure["after"]) if value is not None]
+    return f"{figure['name']} {' to '.join(values)} {figure['unit']}".rstrip()
 
 
 def gain(figure: Figure) -> str:
     """`an image 0.75 to 0.26 ms (2.9x)`; what is counted per second is better when higher."""
     before, after = figure["before"], figure["after"]
+    if before is None:
+        return change(figure)
     ratio = after / before if figure["unit"].endswith("/s") else before / after
     return f"{change(figure)} (**{ratio:.1f}x**)"
 
@@ -166,7 +169,8 @@ def main() -> None:
         for name in chosen.names or EXAMPLES:
             out = (chosen.out / name).resolve()
             for step in EXAMPLES[name].steps[1:] if chosen.again else ():
-                (out / step.makes).unlink(missing_ok=True)
+                if not step.makes.startswith(".."):  # that is of another example
+                    (out / step.makes).unlink(missing_ok=True)
             figures[name] = figures_of(name, chosen.data.resolve(), out)
             write(FIGURES, json.dumps(figures, indent=1) + "\n")
     write(README, drawn(README.read_text(encoding="utf-8"), figures))

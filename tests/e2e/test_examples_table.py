@@ -43,6 +43,8 @@ def test_the_programs_know_the_options_that_they_get() -> None:
 def test_figures_are_written_with_the_digits_that_mean_something() -> None:
     assert change(FIGURE) == "an image 0.748 to 0.255 ms"  # type: ignore[arg-type]
     assert gain(FIGURE).endswith("(**2.9x**)")  # type: ignore[arg-type]
+    alone = {**FIGURE, "before": None}
+    assert gain(alone) == "an image 0.255 ms"  # type: ignore[arg-type]
     faster = FIGURE | {"before": 100, "after": 250.0, "unit": "tokens/s"}
     assert gain(faster).endswith("100 to 250 tokens/s (**2.5x**)")  # type: ignore[arg-type]
 
