@@ -25,7 +25,7 @@ def _model_bundle(folder: Path) -> None:
 
 
 def _two_releases(folder: Path) -> None:
-    models.bundle(folder / "model.onnx", folder / "old.edgebm", eval=folder / "test.npz")
+    edgebm.compress(folder / "model.onnx", recipe="fp32", out=folder / "old.edgebm")
     shutil.copy(folder / "old.edgebm", folder / "new.edgebm")
 
 

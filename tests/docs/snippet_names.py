@@ -76,7 +76,8 @@ def _bytes(folder: Path) -> dict[str, Any]:
 
 def _two_inputs(folder: Path) -> dict[str, Any]:
     path = folder / "texts.edgebm"
-    models.bundle(models.tokens(), path)
+    if not path.exists():
+        models.bundle(models.tokens(), path)
     ids = np.ones((1, 8), np.int64)
     image = _image(folder)["image"]
     return {
@@ -88,9 +89,11 @@ def _two_inputs(folder: Path) -> dict[str, Any]:
 def _translating(folder: Path) -> dict[str, Any]:
     import transformers
 
+    rng = np.random.default_rng(0)
     samples = {
-        name: np.ones((20, 1, 16), np.int64)
-        for name in ("input_ids", "attention_mask", "token_type_ids")
+        "input_ids": rng.integers(3, 60, (20, 16)),
+        "attention_mask": np.ones((20, 16), np.int64),
+        "token_type_ids": np.zeros((20, 16), np.int64),
     }
     if not (folder / "decoder.edgebm").exists():
         return {"transformers": transformers, "edgebm": edgebm, "samples": samples}

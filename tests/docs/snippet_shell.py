@@ -82,13 +82,16 @@ def check(block: Block) -> None:
 
 def _simple_commands(line: str) -> Iterator[list[str]]:
     """The commands of a line as words, split at pipes and the like."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
     lexer.whitespace_split = True
     words: list[str] = []
-    for word in lexer:
+    parts = iter(lexer)
+    for word in parts:
         if word and set(word) <= set("|;&"):
             yield words
             words = []
+        elif word and set(word) <= set("<>"):
+            next(parts)  # the file
         else:
             words.append(word)
     yield words
