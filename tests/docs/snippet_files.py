@@ -67,11 +67,6 @@ def _digits_folder(folder: Path) -> None:
         (folder / "digits" / name).write_bytes(content)
 
 
-def _taught(folder: Path) -> None:
-    models.digits(folder)
-    shutil.copy(folder / "model.onnx", folder / "taught.onnx")
-
-
 def _digits_file(folder: Path) -> None:
     (folder / "digits.onnx").write_bytes(demo_files()["digits_cnn.onnx"])
 
@@ -85,10 +80,10 @@ _FILES: dict[str, tuple[Callable[[Path], None], ...]] = {
     "README.md": (models.digits, _two_releases, _frames),
     "docs/explanation/recurrent.md": (_speech,),
     "docs/how-to/frame-loops.md": (_lane,),
-    "docs/how-to/gates.md": (models.two_classes, _released),
+    "docs/how-to/gates.md": (models.zeros, _released),
     "docs/how-to/health.md": (_model_bundle,),
     "docs/how-to/huggingface.md": (models.reviews, models.translator),
-    "docs/how-to/prune.md": (_taught,),
+    "docs/how-to/prune.md": (models.wide,),
     "docs/how-to/real-time.md": (_model_bundle,),
     "docs/how-to/run-a-bundle.md": (_model_bundle,),
     "docs/how-to/sign-bundles.md": (_model_bundle, _spare_key),

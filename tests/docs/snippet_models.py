@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,44 +20,58 @@ BANDS, UNITS, WORDS = 6, 16, 4
 
 
 def digits(folder: Path) -> None:
-    """The demo's CNN as model.onnx, its samples as train.npz and test.npz, and as other names."""
+    """model.onnx, which tells the demo's digits apart, and samples of them."""
+    _write_digits(folder, classes=10)
+
+
+def zeros(folder: Path) -> None:
+    """The same for two classes: 1 is a zero, 0 any other digit."""
+    _write_digits(folder, classes=2)
+
+
+def _write_digits(folder: Path, classes: int) -> None:
+    """Random features and a matrix that ridge regression fits to the labels."""
     given = demo_files()
-    (folder / "model.onnx").write_bytes(given["digits_cnn.onnx"])
     for name in ("train.npz", "samples.npz", "unlabelled.npz"):
         (folder / name).write_bytes(given["calibration.npz"])
-    (folder / "test.npz").write_bytes(given["test.npz"])
+    with np.load(io.BytesIO(given["test.npz"])) as test:
+        images, labels = test["image"], test["labels"]
+    if classes == 2:
+        labels = (labels == 0).astype(np.int64)
+    np.savez(folder / "test.npz", image=images, labels=labels)
+    rng = np.random.default_rng(0)
+    w1 = (rng.normal(size=(64, 256)) / 64).astype(np.float32)
+    b1 = rng.normal(size=256).astype(np.float32)
+    seen = np.maximum(images.reshape(-1, 64) @ w1 + b1, 0)
+    w2 = np.linalg.solve(seen.T @ seen + np.eye(256), seen.T @ np.eye(classes)[labels])
+    graph = parse(
+        f"""g (float[batch,1,8,8] image) => (float[batch,{classes}] scores) {{
+          flat = Flatten(image)
+          [features] a = Gemm(flat, w1, b1)
+          seen = Relu(a)
+          [head] scores = MatMul(seen, w2)
+        }}""",
+        w1=w1, b1=b1, w2=w2.astype(np.float32),
+    )  # fmt: skip
+    (folder / "model.onnx").write_bytes(graph.to_bytes())
 
 
-def two_classes(folder: Path) -> None:
-    """Digits from 5 on are told from the others: two scores, labels 0 and 1."""
-    digits(folder)
-    model = edgebm.as_module(folder / "model.onnx").to_model()
-    join = parse(
-        """g (float[N,10] all) => (float[N,2] scores) {
-          axes = Constant<value_ints=[1]>()
-          zero = Constant<value_ints=[0]>()
-          five = Constant<value_ints=[5]>()
-          ten = Constant<value_ints=[10]>()
-          low = Slice(all, zero, five, axes)
-          high = Slice(all, five, ten, axes)
-          a = ReduceMax(low, axes)
-          b = ReduceMax(high, axes)
-          scores = Concat<axis=1>(a, b)
-        }"""
-    )
-    import onnx
-    import onnx.compose
-
-    first = onnx.load_from_string(model.to_bytes())
-    second = onnx.load_from_string(join.to_bytes())
-    onnx.compose.add_prefix(second, "two_", inplace=True)
-    merged = onnx.compose.merge_models(first, second, io_map=[("scores", "two_all")])
-    for node in merged.graph.node:
-        node.output[:] = ["scores2" if o == "two_scores" else o for o in node.output]
-    merged.graph.output[0].name = "scores2"
-    onnx.save(merged, folder / "model.onnx")
-    with np.load(folder / "test.npz") as test:
-        np.savez(folder / "test.npz", image=test["image"], labels=(test["labels"] >= 5) * 1)
+def wide(folder: Path) -> None:
+    """A perceptron that is so wide that half of it is measured faster."""
+    graph = random_model(
+        """g (float[1,512] x) => (float[1,10] scores) {
+          a = Gemm(x, w1, b1)
+          r = Relu(a)
+          b = Gemm(r, w2, b2)
+          s = Relu(b)
+          scores = MatMul(s, w3)
+        }""",
+        w1=(512, 1024), b1=(1024,), w2=(1024, 1024), b2=(1024,), w3=(1024, 10),
+    )  # fmt: skip
+    for name in ("model.onnx", "taught.onnx"):
+        (folder / name).write_bytes(graph.to_bytes())
+    x = np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32)
+    np.savez(folder / "samples.npz", x=x)
 
 
 def sequences(folder: Path, model: str, *samples: str) -> None:

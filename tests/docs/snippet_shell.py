@@ -28,24 +28,35 @@ def commands(block: Block) -> list[str]:
     lines = block.text.replace("\\\n", " ").split("\n")
     if block.language == "console":
         lines = [line[2:] for line in lines if line.startswith("$ ")]
-    return [line for line in lines if shlex.split(line, comments=True)]
+    return [typed for line in lines if (typed := _without_comment(line).strip())]
+
+
+def _without_comment(line: str) -> str:
+    """A shell's comment begins a word; shlex would cut `t5#encoder`, too."""
+    quote = ""
+    for place, letter in enumerate(line):
+        if letter in {"'", '"'} and quote in {"", letter}:
+            quote = "" if quote else letter
+        elif letter == "#" and not quote and line[place - 1 : place].strip() == "":
+            return line[:place]
+    return line
 
 
 def run(block: Block, folder: Path) -> None:
     """Every line of the block in the folder, which is the working directory."""
     for line in commands(block):
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line)
         if words == ["set", "-e"]:
             continue
         if words[0] == "edgebm" and not _META.search(_unquoted(line)):
             code = main(words[1:])
         else:
             code = _bash(line, folder)
-        assert code == block.exit_code, f"{block.where}: exit code {code} of: {line.strip()}"
+        assert code == block.exit_code, f"{block.where}: exit code {code} of: {line}"
 
 
 def _unquoted(line: str) -> str:
-    return re.sub(r"'[^']*'|\"[^\"$]*\"|(^|\s)#.*", " ", line)
+    return re.sub(r"'[^']*'|\"[^\"$]*\"", " ", line)
 
 
 def _bash(line: str, folder: Path) -> int:
@@ -77,13 +88,13 @@ def check(block: Block) -> None:
     )
     for line in commands(block):
         for words in _simple_commands(line):
-            _check_command(words, f"{block.where}: {line.strip()}", block.page)
+            _check_command(words, f"{block.where}: {line}", block.page)
 
 
 def _simple_commands(line: str) -> Iterator[list[str]]:
     """The commands of a line as words, split at pipes and the like."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
-    lexer.whitespace_split = True
+    lexer.whitespace_split, lexer.commenters = True, ""
     words: list[str] = []
     parts = iter(lexer)
     for word in parts:
