@@ -170,15 +170,18 @@ def reviews(folder: Path) -> None:
 def translator(folder: Path) -> None:
     """A folder with an encoder and a decoder, sentences, and steps of the decoder."""
     import torch
+    from text_models import WORDS as VOCABULARY
     from text_models import save_tokenizer, text_model
 
-    model = text_model("T5ForConditionalGeneration")
+    model = text_model("T5ForConditionalGeneration", num_layers=1)
     model.save_pretrained(folder / "t5")
     save_tokenizer(folder / "t5")
-    (folder / "sentences.txt").write_text("a very dull film\nnot a bad film\n" * 12)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(VOCABULARY[4:], size=6)) for _ in range(24)]
+    (folder / "sentences.txt").write_text("\n".join(texts))
     ids = torch.tensor([[5, 9, 30, 44, 1]])
     mask = torch.ones_like(ids)
-    written = np.random.default_rng(0).integers(3, 60, (12, 6, 1, 1))
+    written = rng.integers(3, 60, (12, 6, 1, 1))
     with torch.no_grad():
         told = model(
             input_ids=ids, attention_mask=mask, use_cache=True,
