@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
@@ -20,12 +22,20 @@ from edgebm.recipe import Recipe, list_recipes, load_recipe
 from edgebm.target import Target, list_targets, load_target
 
 ROOT = Path(__file__).parents[2]
+_TYPES = {
+    float: "a number",
+    int: "a whole number",
+    bool: "`true` or `false`",
+    str: "a text",
+    type(None): "none",
+}
+_STEPS = "a list of [steps](steps.md), each with its `kind`"
 _BOUNDS: dict[type, Callable[[Any], str]] = {
     Ge: lambda bound: f"at least {bound.ge}",
     Gt: lambda bound: f"above {bound.gt}",
     Le: lambda bound: f"at most {bound.le}",
     Lt: lambda bound: f"below {bound.lt}",
-    MinLen: lambda bound: f"at least {bound.min_length}",
+    MinLen: lambda bound: "not empty",
 }
 
 
@@ -52,7 +62,7 @@ def _help_text(command: click.Command) -> str:
 def _options(command: click.Command, context: click.Context) -> str:
     """A table of the options as `--help` writes them."""
     found = [option.get_help_record(context) for option in command.get_params(context)]
-    rows = [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in filter(None, found)]
+    rows = [f"| {_code(names)} | {_cell(text)} |" for names, text in filter(None, found) if text]
     return "\n".join(["| option | |", "| --- | --- |", *rows])
 
 
@@ -76,8 +86,8 @@ def recipes() -> str:
 
 
 def recipe_keys() -> str:
-    """The keys of a recipe, of a `repair`, and so on."""
-    return _keys(Recipe)
+    """The keys of a recipe, and of the blocks in it."""
+    return _keys_and_blocks(Recipe)
 
 
 def targets() -> str:
@@ -94,8 +104,8 @@ def targets() -> str:
 
 
 def target_keys() -> str:
-    """The keys of a target."""
-    return _keys(Target)
+    """The keys of a target, and of the blocks in it."""
+    return _keys_and_blocks(Target)
 
 
 def steps() -> str:
@@ -105,7 +115,11 @@ def steps() -> str:
     parts = []
     for kind, cls in sorted(made.items()):
         own = f"::: {cls.__module__}.{cls.__name__}\n    options: {{members: false, "
-        parts += [f"## {kind}", own + "show_root_heading: false, heading_level: 3}", _keys(cls)]
+        parts += [
+            f"## {kind}",
+            own + "show_root_heading: false, show_root_toc_entry: false}",
+            _keys(cls),
+        ]
     return "\n\n".join(parts)
 
 
@@ -126,6 +140,16 @@ def error_codes() -> str:
     return "\n".join(["| class | `code` | exit code |", "| --- | --- | ---: |", *rows])
 
 
+def _keys_and_blocks(cls: type) -> str:
+    """The keys of a validated dataclass, and below a heading those of each that it holds."""
+    parts = [_keys(cls)]
+    for key, hint in get_type_hints(cls).items():
+        inner = [each for each in (hint, *get_args(hint)) if is_dataclass(each)]
+        if inner and key != "steps":
+            parts += [f"### {key}", _keys_and_blocks(inner[0])]
+    return "\n\n".join(parts)
+
+
 def _keys(cls: type) -> str:
     """A table of the fields of a validated dataclass: YAML keys, what they may be, defaults."""
     hints = get_type_hints(cls, include_extras=True)
@@ -135,7 +159,8 @@ def _keys(cls: type) -> str:
             shown = _plain(field.default) if field.default is not MISSING else "required"
             if field.default_factory is not MISSING:
                 shown = ""
-            rows.append(f"| `{field.name}` | {_cell(_values(hints[field.name]))} | {shown} |")
+            values = _STEPS if field.name == "steps" else _values(hints[field.name])
+            rows.append(f"| `{field.name}` | {_cell(values)} | {shown} |")
     if not rows:
         return "It has no keys."
     return "\n".join(["| key | values | default |", "| --- | --- | --- |", *rows])
@@ -148,14 +173,13 @@ def _values(hint: Any) -> str:
         return ", ".join([_values(arguments[0]), *_bounds(arguments[1:])])
     if origin is Literal:
         return " or ".join(_plain(value) for value in arguments)
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+    if origin in {Union, UnionType}:
         return " or ".join(_values(each) for each in arguments)
     if origin is tuple:
-        if len(arguments) == 2 and arguments[1] is ...:
-            return f"a list: {_values(arguments[0])}"
-        return f"[{', '.join(map(_values, arguments))}]"
-    plain = {float: "a number", int: "a whole number", bool: "`true` or `false`", str: "a text"}
-    return plain.get(hint, "none" if hint is type(None) else f"a `{hint.__name__}`")
+        many = len(arguments) == 2 and arguments[1] is ...
+        inner = _values(arguments[0]) if many else ", ".join(map(_values, arguments))
+        return f"a list: {inner}" if many else f"[{inner}]"
+    return "keys, see below" if is_dataclass(hint) else _TYPES[hint]
 
 
 def _bounds(marks: tuple[Any, ...]) -> Iterator[str]:
@@ -169,8 +193,14 @@ def _plain(value: Any) -> str:
     """A value as YAML has it."""
     if isinstance(value, tuple):
         return f"`[{', '.join(map(str, value))}]`"
-    words = {None: "none", True: "`true`", False: "`false`", "": ""}
-    return words[value] if value in words and value not in {0, 1} else f"`{value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return "none" if value is None else f"`{value}`" if value != "" else ""
+
+
+def _code(text: str) -> str:
+    """As code in a table, where a bar cannot be escaped between backquotes."""
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>"
 
 
 def _cell(text: str) -> str:
