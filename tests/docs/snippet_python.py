@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import typing
+import re
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -64,10 +65,10 @@ def _given(value: ast.expr, known: dict[str, Any]) -> Any:
         return _GIVEN[called]
     if inspect.isclass(called):
         return called
-    try:
-        kind = typing.get_type_hints(called).get("return")
-    except (NameError, TypeError):
-        return None
+    kind = getattr(called, "__annotations__", {}).get("return")
+    if isinstance(kind, str):  # some are imported for type checkers only
+        module = sys.modules[called.__module__]
+        kind = getattr(module, kind, getattr(edgebm, kind, None))
     return kind if inspect.isclass(kind) and kind.__module__.startswith("edgebm") else None
 
 
@@ -107,7 +108,11 @@ def _ours(owner: Any) -> bool:
 
 def _set_in_init(owner: type, name: str) -> bool:
     made = [vars(kind)["__init__"] for kind in owner.__mro__ if "__init__" in vars(kind)]
-    return any(name in inspect.getsource(init) for init in made if inspect.isfunction(init))
+    return any(
+        re.search(rf"self\.{name}\b", inspect.getsource(init))
+        for init in made
+        if inspect.isfunction(init)
+    )
 
 
 def _check_import(node: ast.Import | ast.ImportFrom, block: Block) -> None:

@@ -143,7 +143,8 @@ def check_edgebm(words: Sequence[str], where: str) -> None:
     assert not left, f"{where}: too much: {left}"
     for parameter in command.params:
         value = given.get(parameter.name or "")
-        assert not parameter.required or value, f"{where}: {parameter.name} is missing"
+        missing = parameter.required and parameter.value_is_missing(value)
+        assert not missing, f"{where}: {parameter.name} is missing"
         if isinstance(parameter.type, click.Choice) and value:
             choices = [value] if isinstance(value, str) else value
             assert set(choices) <= set(parameter.type.choices), f"{where}: {value}"
