@@ -91,3 +91,15 @@ def _block(page: str, line: int, language: str, text: str, mark: str) -> Block:
     fault = "" if known["why"] else "the mark gives no reason"
     parse_only, code = known["what"] == "parse", int(known["code"] or 0)
     return Block(page, line, language, text, parse_only, code, fault)
+
+
+def inline_code(page: str) -> list[tuple[int, str]]:
+    """Line and text of each piece of code within a sentence, outside of blocks."""
+    lines = (ROOT / page).read_text(encoding="utf-8").split("\n")
+    inside = {
+        line for b in blocks(page) for line in range(b.line, b.line + b.text.count("\n") + 2)
+    }
+    kept = [("" if number in inside else line) for number, line in enumerate(lines, 1)]
+    text = "\n".join(kept)
+    found = re.finditer(r"(?<!`)`(?P<code>[^`]+)`(?!`)", text)
+    return [(text.count("\n", 0, m.start()) + 1, " ".join(m["code"].split())) for m in found]

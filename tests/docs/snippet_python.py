@@ -49,6 +49,20 @@ def check(block: Block) -> None:
             _resolve(node, known, block)
 
 
+def check_name(dotted: str, where: str) -> None:
+    """`edgebm.x.y` is a module, or something in one."""
+    found: Any = edgebm
+    path = "edgebm"
+    for part in dotted.split(".")[1:]:
+        path = f"{path}.{part}"
+        if inspect.ismodule(found) and not hasattr(found, part):
+            try:
+                importlib.import_module(path)
+            except ModuleNotFoundError:
+                raise AssertionError(f"{where}: there is no {path}") from None
+        found = getattr(found, part)
+
+
 def _bindings(node: ast.AST) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     if isinstance(node, ast.Assign):
         yield from ((target, node.value) for target in node.targets)

@@ -150,6 +150,15 @@ def check_edgebm(words: Sequence[str], where: str) -> None:
             assert set(choices) <= set(parameter.type.choices), f"{where}: {value}"
 
 
+def check_options(words: Sequence[str], where: str) -> None:
+    """Options of a command that a sentence mentions, with or without its arguments."""
+    command = cli.get_command(click.Context(cli), words[0])
+    assert command is not None
+    known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    asked = {word.partition("=")[0] for word in words if word.startswith("-") and word != "-"}
+    assert asked <= known, f"{where}: no option {asked - known}"
+
+
 def _check_extras(words: Sequence[str], where: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for word in words:

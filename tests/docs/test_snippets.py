@@ -15,7 +15,7 @@ import pytest
 import snippet_data
 import snippet_python
 import snippet_shell
-from snippet_blocks import OUTPUT, RUN, Block, blocks, pages
+from snippet_blocks import OUTPUT, RUN, Block, blocks, inline_code, pages
 from snippet_files import lay
 from snippet_names import names
 
@@ -102,3 +102,15 @@ def test_the_examples_under_help_are_what_the_command_takes(name: str) -> None:
     typed = "\n".join(part.partition("\n")[2] for part in parts)
     assert "edgebm" in typed, f"edgebm {name} --help shows no example"
     snippet_shell.check(Block(f"edgebm {name} --help", 1, "sh", typed))
+
+
+@pytest.mark.parametrize("page", pages())
+def test_commands_and_names_within_sentences_are_real(page: str) -> None:
+    for line, code in inline_code(page):
+        if code.startswith("edgebm ") and code.split()[1] in COMMANDS:
+            snippet_shell.check_options(code.split()[1:], f"{page}:{line}: {code}")
+        elif code.startswith("edgebm "):
+            other = code.startswith(("edgebm -", "edgebm bundle signature"))
+            assert other, f"{page}:{line}: {code}"
+        elif named := re.match(r"edgebm(\.[A-Za-z_]\w+)+", code):
+            snippet_python.check_name(named[0], f"{page}:{line}: {code}")
