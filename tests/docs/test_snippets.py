@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("EDGEBM_DATA", str(place))  # programs of examples ask for it
     monkeypatch.setenv("EDGEBM_CACHE", str(tmp_path / "cache"))
     yield place
-    os.chdir("/")
+    gc.unfreeze()  # what edgebm.realtime.prepare froze
 
 
 @pytest.mark.usefixtures("short_defaults")
