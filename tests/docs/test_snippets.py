@@ -91,7 +91,9 @@ def test_every_block_has_a_language_and_every_mark_a_reason(page: str) -> None:
         assert block.language in RUN | OUTPUT, f"{block.where}: {block.language}"
         assert not block.fault, f"{block.where}: {block.fault}"
         typed = re.search(r"^(\$ |edgebm \w|pip |python )", block.text, re.MULTILINE)
-        assert block.language not in OUTPUT or not typed, f"{block.where}: commands as output"
+        assert block.language not in OUTPUT or not typed, (
+            f"{block.where}: commands among output: a block for `console`"
+        )
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
