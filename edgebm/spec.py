@@ -1,7 +1,7 @@
 """What both halves share: the face of a model and the manifest of a bundle.
 
 Standard library and numpy only. The manifest is written by the host and read on the
-device, so every field here is part of the bundle format (`docs/bundle.md`).
+device, so every field here is part of the bundle format (`docs/reference/bundle.md`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What docs/compress.md says that becomes of a frame, in numpy."""
+"""What docs/how-to/preprocessing.md says that becomes of a frame, in numpy."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ What would be quantized, what not and why, and how long it takes; nothing is wri
     "Default: the last fifth of --data.",
 )
 @out_option("Bundle to write. Default: NAME.edgebm in this folder.")
-@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
+@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, mean_iou, ...")
 @click.option("--max-drop", type=float, help="Largest loss, in the unit of the metric.")
 @click.option("--max-latency-ms", type=float, help="Largest latency (p99) in ms.")
 @click.option("--max-size-mb", type=float, help="Largest size in MB.")

@@ -39,7 +39,7 @@ _HINT = "Ctrl-C keeps what was done: the same command with --resume goes on from
     metavar="SAMPLES|M:F",
     help="Samples with labels to score on, or a program f(run) -> float.",
 )
-@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
+@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, mean_iou, ...")
 @click.option("--minutes", type=float, help="How long. Default: 10, without --steps or --epochs.")
 @click.option("--steps", type=int, help="How many steps at most.")
 @click.option("--epochs", type=float, help="How often each sample comes at most.")

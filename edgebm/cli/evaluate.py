@@ -33,7 +33,7 @@ Examples:
     metavar="M:F",
     help="A program that scores the model itself: f(run) -> float or dict.",
 )
-@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, miou, ...")
+@click.option("--metric", metavar="NAME|M:F", help="What accuracy means: top1, f1, mean_iou, ...")
 @click.option(
     "--state",
     multiple=True,

@@ -14,7 +14,9 @@ from edgebm.errors import GateFailed
 from edgebm.verbs.lint import Lint, lint
 
 _SHOWN = 3
-_LIMITS = "Read in the graph alone; what only TensorRT can tell is listed in docs/tensorrt.md."
+_LIMITS = (
+    "Read in the graph alone; what only TensorRT can tell is listed in docs/reference/tensorrt.md."
+)
 
 
 def show(model: Path, against: str, *, as_json: bool) -> int:

@@ -94,4 +94,6 @@ def _check_options(options: Options, targets: Sequence[Target], figures: Journal
             "takes the host, or figures of the board in measurements"
         )
     if faults:
-        raise UsageError("; ".join(faults), hint="docs/compress.md tells what each limit means")
+        raise UsageError(
+            "; ".join(faults), hint="docs/how-to/compress.md tells what each limit means"
+        )

@@ -61,7 +61,7 @@ def lint(model: object, against: str = _RUNTIME) -> Lint:
     """Hold an ONNX graph against the rules of TensorRT. Nothing is built, and none is needed.
 
     The graph is taken as it is in the file, whatever tool quantized it. No finding does not mean
-    that TensorRT builds it: `docs/tensorrt.md` lists what a graph does not tell.
+    that TensorRT builds it: `docs/reference/tensorrt.md` lists what a graph does not tell.
 
     Args:
         model: as for `compress`; an ONNX file, mostly.

@@ -1,4 +1,4 @@
-"""What can go wrong, by number: the rows of `docs/faults.md`.
+"""What can go wrong, by number: the rows of `docs/reference/faults.md`.
 
 A row is survived when a test has the marker `row(number)`; nothing is to be changed here then. A
 test that shows a part only has `row(number, partly=True)`. `why` says why a row is open as long as

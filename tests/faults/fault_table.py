@@ -11,7 +11,7 @@ from pathlib import Path
 from catalogue import PARTS, ROWS, Row
 
 TESTS = Path(__file__).parents[1]
-PAGE = TESTS.parent / "docs" / "faults.md"
+PAGE = TESTS.parent / "docs" / "reference" / "faults.md"
 _HEAD = """\
 # Faults and what becomes of them
 

@@ -55,7 +55,7 @@ def test_errors_are_exit_code_3(bad: Path, capsys: pytest.CaptureFixture[str]) -
     assert "E01  error, 1 x  Every zero point is a constant of zeros.\n" in printed
     assert "       QuantizeLinear 'q': its zero point is 7\n" in printed
     assert "     > Quantize symmetrically" in printed
-    assert "docs/tensorrt.md" in printed
+    assert "docs/reference/tensorrt.md" in printed
 
 
 def test_warnings_alone_are_exit_code_0(good: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from edgebm.cli import main as program
 from edgebm.cli.main import COMMANDS, main
+from edgebm.data.metrics import BUILT_IN
 from edgebm.errors import BundleCorrupt, RecipeError
 
 Register = Callable[[Callable[[], None]], None]
@@ -274,3 +275,14 @@ def test_the_table_is_the_program() -> None:
     for entry, text in COMMANDS.values():
         assert entry.startswith("edgebm.cli.")
         assert text.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["compress", "evaluate", "distill"])
+def test_metrics_that_the_help_names_are_there(name: str) -> None:
+    command = program.cli.get_command(click.Context(program.cli), name)
+    assert command is not None
+    (option,) = [each for each in command.params if each.name == "metric"]
+    text = getattr(option, "help", "").partition(": ")[2]
+    named = [word for word in text.split(", ") if word != "..."]
+    assert named
+    assert set(named) <= set(BUILT_IN)

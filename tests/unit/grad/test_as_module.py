@@ -49,13 +49,13 @@ def pictures(count: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_the_example_of_the_docs_trains_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs/train.md").read_text()
+    page = (ROOT / "docs/how-to/train.md").read_text()
     code = re.findall(r"```python\n(.*?)```", page.partition("## Your own loop")[2], re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     model = cnn()
     Path("digits.onnx").write_bytes(model.to_bytes())
     held: dict[str, object] = {"batches": pictures(30, 1)}
-    exec(compile(code, "docs/train.md", "exec"), held)
+    exec(compile(code, "docs/how-to/train.md", "exec"), held)
     onnx.checker.check_model("trained.onnx", full_check=True)
     trained = held["trained"]
     assert isinstance(trained, Model)

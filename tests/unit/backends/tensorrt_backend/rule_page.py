@@ -1,4 +1,4 @@
-"""The tables of docs/tensorrt.md that are made from the rules."""
+"""The tables of docs/reference/tensorrt.md that are made from the rules."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from edgebm.backends.tensorrt.rule import SOURCES, Rule
 from edgebm.backends.tensorrt.rules import RULES
 
-PAGE = Path(__file__).parents[4] / "docs" / "tensorrt.md"
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "tensorrt.md"
 _BEGIN, _END = "<!-- made from the rules -->", "<!-- end of what is made -->"
 
 
