@@ -1,7 +1,7 @@
 """Pages of the site that lie elsewhere in the repository, and links that leave `docs/`.
 
-Every `examples/*/README.md` becomes a page of the section "Examples", whose entry in `nav` is
-empty. Links are written as they work in the repository; here they are turned to the pages that
+`examples/README.md` and every `examples/*/README.md` become pages of the section "Examples", whose
+entry in `nav` is empty. Links are written as they work in the repository; here they are turned to the pages that
 the site has. A link to a file that is no page (a program, a folder) stays as its text.
 """
 
@@ -24,6 +24,7 @@ PAGES = {
     "benchmarks/RESULTS.md": "results.md",
     "benchmarks/TENSORRT_PLACEMENT.md": "tensorrt-placement.md",
     "README.md": "index.md",
+    "examples/README.md": "examples/index.md",
 }
 _LINK = re.compile(r"(?P<text>!?\[[^\]\[]*\])\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"^(```.*?^```[ \t]*)$", re.MULTILINE | re.DOTALL)

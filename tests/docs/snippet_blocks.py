@@ -49,7 +49,7 @@ class Block:
 
 def pages() -> list[str]:
     """Every page of the site and every README, by its path in the repository."""
-    found = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
+    found = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/README.md")]
     found += [*ROOT.glob("benchmarks/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
