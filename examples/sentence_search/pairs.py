@@ -95,7 +95,8 @@ def spearman(
     """100 times the rank correlation of cosine similarity and score.
 
     Args:
-        first, second: embeddings [n, width].
+        first: embeddings [n, width].
+        second: those of the other sentences, [n, width].
         scores: [n].
 
     Source:

@@ -58,7 +58,8 @@ def cosent(cosine: Tensor, scores: Tensor) -> Tensor:
     """log(1 + sum of exp(lambda (cos_j - cos_i)) over all i, j with score_i > score_j).
 
     Args:
-        cosine, scores: [pairs].
+        cosine: of the two vectors of each pair [pairs].
+        scores: [pairs].
 
     Source:
         Huang et al. 2024, CoSENT, IEEE/ACM Trans. Audio, Speech, Lang. Process. 32.
