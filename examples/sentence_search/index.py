@@ -81,7 +81,7 @@ def load_index(path: Path, made_with: tuple[str, str]) -> Index:
         DataError: there is none, it is damaged, or was made with another bundle or tokenizer.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             vectors, numbers = file["vectors"], file["numbers"]
             texts = file["texts"].tobytes().decode().split("\n")
             held = [str(each) for each in file["made_with"]]
