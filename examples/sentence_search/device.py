@@ -21,7 +21,6 @@ from index import Index, hashes, load_index, unit
 from texts import LENGTHS, Lines, TextModel, end
 
 import edgebm
-from edgebm.errors import DataError
 
 CHUNK = 4096  # lines that are tokenized and grouped at a time
 
@@ -90,12 +89,6 @@ def main() -> int:
             build(model, options.build, made_with).save(options.index)
         else:
             index = load_index(options.index, made_with)
-            if index.vectors.shape[1] != session.outputs[0].shape[1]:
-                raise DataError(
-                    f"{options.index} holds vectors of {index.vectors.shape[1]}, the bundle gives "
-                    f"{session.outputs[0]}",
-                    hint="build it again with this bundle: --build SENTENCES.txt",
-                )
             lines = Lines("stdin")
             typed = (text for _, text in lines.read(sys.stdin.buffer))
             answer(model, index, options.query or typed, options.k)
