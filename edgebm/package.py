@@ -14,6 +14,7 @@ import numpy as np
 
 from edgebm.bundle_writer import golden_members, sample_members, write_bundle
 from edgebm.errors import UsageError
+from edgebm.ir.axis_limits import axis_limits
 from edgebm.ir.indices import index_limits
 from edgebm.report.html import render_html
 from edgebm.runtime.candidate_file import MADE_FROM, SEARCH, STRUCTURES
@@ -71,7 +72,7 @@ def write_result(
         variants=tuple(each.chosen for each in targets),
         candidates=tuple(c for each in targets for c in each.candidates),
         states=states,
-        axes={**axis_ranges(job.face), **job.states.axes},
+        axes={**axis_ranges(job.face, axis_limits(job.original)), **job.states.axes},
         index_limits=index_limits(job.model),
         ranges=_input_ranges(job),
         golden=len(golden.inputs),

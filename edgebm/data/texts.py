@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,13 @@ _FIELDS = {
     "token_type_ids": "type_ids",
 }
 _PADDINGS = ("[PAD]", "<pad>")
+# Their first token has the position behind that of padding: so many fewer places are left.
+_BEHIND_PADDING = frozenset(
+    {
+        "camembert", "data2vec-text", "ibert", "mpnet", "roberta", "roberta-prelayernorm",
+        "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
 _FORM = (
     'a line is {"text": "..."}, with "text_pair" for pairs and "label", a number, for all or none'
 )
@@ -50,7 +57,7 @@ class Texts:
 
         Raises:
             DataError: there is no tokenizer, a line is of another form, or the model takes
-                something else than token ids.
+                something else than token ids, or fewer of them.
         """
         others = [str(spec) for spec in inputs if spec.name not in _FIELDS]
         if others:
@@ -92,19 +99,44 @@ class Texts:
             raise DataError(
                 f"{file} is no readable tokenizer: {cause}", hint="copy it again"
             ) from cause
+        config = _config(file)
+        self._check_places(path, file, config)
         tokenizer.enable_truncation(self.length)
         known = tokenizer.padding or {}
         kept = {key: known[key] for key in ("direction", "pad_type_id") if key in known}
-        number, token = _padding(tokenizer, file, known)
+        number, token = _padding(tokenizer, file, known, config)
         tokenizer.enable_padding(length=self.length, pad_id=number, pad_token=token, **kept)
         return tokenizer
 
+    def _check_places(self, path: Path, file: Path, config: Mapping[str, Any]) -> None:
+        """Refuse longer texts than the model has positions for: runtimes do not, and may crash."""
+        places = config.get("max_position_embeddings")
+        if not isinstance(places, int):
+            return
+        if config.get("model_type") in _BEHIND_PADDING:
+            places -= int(config.get("pad_token_id") or 0) + 1
+        if self.length > places:
+            raise DataError(
+                f"{path}: texts become {self.length} tokens, and the model has positions for "
+                f"{places} ({file.parent / CONFIG}, max_position_embeddings)",
+                hint=f"name a length in a recipe of your own: text: {{length: {places}}}",
+            )
 
-def _padding(tokenizer: Any, file: Path, known: dict[str, Any]) -> tuple[int, str]:
+
+def _config(file: Path) -> dict[str, Any]:
+    """The model's configuration beside its tokenizer; empty where there is none."""
+    place = file.parent / CONFIG
+    if not place.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+    return found
+
+
+def _padding(
+    tokenizer: Any, file: Path, known: dict[str, Any], config: Mapping[str, Any]
+) -> tuple[int, str]:
     """Number and text of the token that fills up; the model's configuration knows it best."""
-    number = None
-    if (file.parent / CONFIG).is_file():
-        number = json.loads((file.parent / CONFIG).read_text(encoding="utf-8")).get("pad_token_id")
+    number = config.get("pad_token_id")
     if number is None:
         names = [known.get("pad_token"), *_PADDINGS]
         found = (tokenizer.token_to_id(name) for name in names if name)

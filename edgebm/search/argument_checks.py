@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebm.errors import UsageError
+from edgebm.ir.axis_limits import axis_limits
 from edgebm.ir.model import Model
 from edgebm.ir.patterns import lost_patterns
-from edgebm.search.shapes import ShapeLists, is_free, static_shapes
+from edgebm.search.shapes import ShapeLists, is_free, size_faults, static_shapes
 from edgebm.search.stateful import Settled, fed_face
 
 
@@ -33,4 +34,9 @@ def check_shapes(settled: Settled, listed: ShapeLists) -> None:
         rest = {name: shapes for name, shapes in listed.items() if name not in names}
         static_shapes(fed_face(settled.face, names), rest, {})
     else:
-        static_shapes(settled.face, listed, {})
+        limits = axis_limits(settled.model)
+        for shapes in static_shapes(settled.face, listed, {}):
+            if faults := size_faults(settled.face, limits, shapes):
+                raise UsageError(
+                    f"--shapes: {'; '.join(faults)}", hint="list shapes that the model can take"
+                )

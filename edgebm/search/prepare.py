@@ -6,6 +6,7 @@ from edgebm.data.fit import raise_faults
 from edgebm.data.label_checks import LABEL_HINT
 from edgebm.data.samples import Samples, open_samples
 from edgebm.exec.collect import float_run
+from edgebm.ir.axis_limits import axis_limits
 from edgebm.ir.model import Model
 from edgebm.recipe import Recipe
 from edgebm.search.argument_checks import check_ignored, check_shapes
@@ -22,6 +23,7 @@ from edgebm.search.sample_checks import (
     index_faults,
     overlap_warning,
 )
+from edgebm.search.shapes import size_faults
 from edgebm.search.stateful import Settled, settle_states, with_axes
 from edgebm.search.step_samples import (
     affordable,
@@ -166,6 +168,10 @@ def _check_samples(job: Job, faults: list[str], *, program: bool) -> None:
     """
     sets = (job.calibration, job.evaluation)
     faults = [*faults, *index_faults(job.model, *sets)]
+    limits = axis_limits(job.model)
+    for samples in sets if limits else ():
+        shapes = {name: array.shape for name, array in next(iter(samples.feeds(0, 1))).items()}
+        faults += size_faults(job.face, limits, shapes)
     if _calibrates(job):
         faults += calibration_faults(job.calibration)
     raise_faults("samples", faults, LABEL_HINT)

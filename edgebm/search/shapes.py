@@ -12,10 +12,22 @@ LARGEST_AXIS = 65536
 ShapeLists = Mapping[str, Sequence[Sequence[int]]]
 
 
-def axis_ranges(face: Face) -> dict[str, tuple[int, int]]:
-    """Sizes that each free axis of an input may take: 1 to 65,536."""
+def axis_ranges(face: Face, limits: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Sizes that each free axis of an input may take: 1 to 65,536, or to its limit."""
     names = {dim for spec in face.inputs for dim in spec.shape if isinstance(dim, str)}
-    return dict.fromkeys(sorted(names), (1, LARGEST_AXIS))
+    return {name: (1, limits.get(name, LARGEST_AXIS)) for name in sorted(names)}
+
+
+def size_faults(face: Face, limits: Mapping[str, int], shapes: Shapes) -> list[str]:
+    """Sizes of free axes in `shapes`, by the names of inputs, that are above their limit."""
+    return [
+        f"{spec} has {size} {dim} in {list(shapes[spec.name])}, and the model counts "
+        f"{limits[dim]} of them"
+        for spec in face.inputs
+        if len(shapes.get(spec.name, ())) == len(spec.shape)
+        for dim, size in zip(spec.shape, shapes[spec.name], strict=True)
+        if isinstance(dim, str) and size > limits.get(dim, size)
+    ]
 
 
 def is_free(face: Face) -> bool:

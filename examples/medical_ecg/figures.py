@@ -1,9 +1,10 @@
 """Accuracy, sensitivity and specificity before and after compression, with 95 % intervals.
 
-    python examples/medical_ecg/figures.py MODEL.onnx BUNDLE.edgebm TEST.npz [--kinds kinds.npz]
+    python examples/medical_ecg/figures.py MODEL BUNDLE.edgebm TEST.npz [--kinds kinds.npz]
 
-Before is the ONNX file in f32 on ONNX Runtime, after the bundle as a device runs it. It prints a
-table for the README. For models of two scores, of which the second is what is looked for.
+Before is an ONNX file in f32 on ONNX Runtime, or a bundle of the float model; after is the bundle
+as a device runs it. TEST.npz holds an array for each input, and labels. It prints a table for the
+README. For models of two scores, of which the second is what is looked for.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ import onnxruntime
 from numpy.typing import NDArray
 
 import edgebm
-from edgebm.data.significance import wilson
+from edgebm.data.significance import mcnemar, wilson
 from edgebm.report.read import read_report
 
 
-def answers(
-    model: Path, bundle: Path, samples: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The class of each sample, in float and from the bundle."""
-    float_model = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    with edgebm.load(bundle) as session:
-        name = session.inputs[0].name
-        pairs = [
-            (float_model.run(None, {name: row[None]})[0], session.run({name: row[None]})["scores"])
-            for row in samples
-        ]
-    before, after = (np.concatenate(each).argmax(axis=1) for each in zip(*pairs, strict=True))
-    return before, after
+def answers(model: Path, samples: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+    """The class of each sample, from an ONNX file or a bundle."""
+    count = len(next(iter(samples.values())))
+    rows = ({name: each[k : k + 1] for name, each in samples.items()} for k in range(count))
+    if model.suffix == ".edgebm":
+        with edgebm.load(model) as session:
+            name = session.outputs[0].name
+            scores = [session.run(row)[name] for row in rows]
+    else:
+        held = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        scores = [held.run(None, row)[0] for row in rows]
+    found: NDArray[np.int64] = np.concatenate(scores).argmax(axis=1)
+    return found
 
 
 def share(right: NDArray[np.bool_]) -> str:
@@ -49,7 +50,9 @@ def table(before: NDArray[Any], after: NDArray[Any], groups: dict[str, Any], tru
     for name, chosen in groups.items():
         cells = (share((guess == truth)[chosen]) for guess in (before, after))
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    luck = mcnemar(before == truth, after == truth)
+    told = f"{luck.lost} lost, {luck.won} won, McNemar p = {luck.p_value:.2g}"
+    return "\n".join([*lines, f"| samples | | {told} |"])
 
 
 def cost(bundle: Path) -> str:
@@ -65,16 +68,16 @@ def cost(bundle: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, help=".onnx, or a bundle that is float")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("test", type=Path, help=".npz with the samples and labels")
     parser.add_argument("--kinds", type=Path, help=".npz with the kind of each test beat")
     parser.add_argument("--json", type=Path, help="write the percentages to this file, too")
     arguments = parser.parse_args()
     with np.load(arguments.test) as file:
-        labels = file["labels"]
-        samples = next(file[name] for name in file if name != "labels")
-    before, after = answers(arguments.model, arguments.bundle, samples)
+        samples = {name: file[name] for name in file}
+    labels = samples.pop("labels")
+    before, after = (answers(each, samples) for each in (arguments.model, arguments.bundle))
     groups: dict[str, Any] = {
         "accuracy": np.full(len(labels), fill_value=True),
         "sensitivity": labels == 1,

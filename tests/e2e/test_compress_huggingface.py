@@ -13,7 +13,7 @@ from tiny_models import QUICK
 
 import edgebm
 from edgebm.cli.main import cli
-from edgebm.errors import DataError
+from edgebm.errors import DataError, InputShape, UsageError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers", reason="needs the extra huggingface")
@@ -56,7 +56,7 @@ def test_a_folder_and_texts_become_a_bundle(tmp_path: Path) -> None:
 
 
 def test_an_embedding_has_no_top1(tmp_path: Path) -> None:
-    text_model("DistilBertModel").save_pretrained(tmp_path)
+    text_model("DistilBertModel", max_position_embeddings=128).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)
     save_pooling(tmp_path)
     data = records(tmp_path / "train.jsonl")
@@ -93,3 +93,21 @@ def test_a_decoder_becomes_a_stream(tmp_path: Path) -> None:
             got = stream.step({"input_ids": written[0, step], **fixed})["logits"]
             want = expected[:, step].numpy()
             assert np.abs(got[:, 0] - want).max() < 0.3 * np.abs(want).max()
+
+
+def test_more_tokens_than_positions_are_refused_before_and_on_the_device(tmp_path: Path) -> None:
+    model = text_model("BertModel")
+    ids = np.random.default_rng(0).integers(0, 60, (12, 41))
+    fed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids}
+    out = tmp_path / "words.edgebm"
+    quick = {"recipe": "fp32", "out": out, **QUICK}
+    with pytest.raises(DataError, match="has 41 tokens in .*, and the model counts 40"):
+        edgebm.compress(model, data=fed, **quick)
+    whole = {name: array[:, :40] for name, array in fed.items()}
+    with pytest.raises(UsageError, match="--shapes: .* the model counts 40"):
+        edgebm.compress(model, data=whole, shapes={"input_ids": [(1, 41)]}, **quick)
+    edgebm.compress(model, data=whole, **quick)
+    with edgebm.load(out) as session:
+        assert session.run({name: array[:1] for name, array in whole.items()})
+        with pytest.raises(InputShape, match="tokens"):
+            session.run({name: array[:1] for name, array in fed.items()})

@@ -109,3 +109,23 @@ def test_the_recipe_says_length_and_tokenizer(folder: Path) -> None:
     recipe = load_recipe(folder / "mine.yaml")
     assert recipe.text.beside("bert") == Texts(length=32, tokenizer="t5")
     assert load_recipe("int8").text.beside("bert") == Texts(length=128, tokenizer="bert")
+
+
+@pytest.mark.parametrize(
+    ("config", "places"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 5}, 5),
+        ({"model_type": "roberta", "max_position_embeddings": 7, "pad_token_id": 1}, 5),
+    ],
+)
+def test_more_tokens_than_positions_are_refused(
+    folder: Path, config: dict[str, object], places: int
+) -> None:
+    (folder / "config.json").write_text(json.dumps({"pad_token_id": 0} | config))
+    path = write(folder, {"text": "good film"})
+    with pytest.raises(DataError, match=f"become 6 tokens, .* positions for {places}") as caught:
+        opened(path, folder)
+    assert caught.value.hint.endswith(f"text: {{length: {places}}}")
+    wide = config | {"max_position_embeddings": 60}
+    (folder / "config.json").write_text(json.dumps({"pad_token_id": 0} | wide))
+    assert len(opened(path, folder)) == 1

@@ -4,7 +4,7 @@ import pytest
 
 from edgebm.errors import UsageError
 from edgebm.search.candidates import Face
-from edgebm.search.shapes import axis_ranges, is_free, static_shapes
+from edgebm.search.shapes import axis_ranges, is_free, size_faults, static_shapes
 from edgebm.spec import TensorSpec
 
 FIXED = Face((TensorSpec("x", "float32", (1, 3)),), ())
@@ -22,8 +22,14 @@ SAMPLE = {"ids": (1, 32), "mask": (1, 32), "bias": (1, 8)}
 def test_free_axes_and_their_sizes() -> None:
     assert not is_free(FIXED)
     assert is_free(TEXT)
-    assert axis_ranges(FIXED) == {}
-    assert axis_ranges(TEXT) == {"batch": (1, 65536), "seq": (1, 65536)}
+    assert axis_ranges(FIXED, {}) == {}
+    assert axis_ranges(TEXT, {"seq": 512}) == {"batch": (1, 65536), "seq": (1, 512)}
+
+
+def test_sizes_above_a_limit_are_told() -> None:
+    assert size_faults(TEXT, {"seq": 32}, SAMPLE) == []
+    (fault,) = size_faults(TEXT, {"seq": 31}, {"ids": (1, 32)})
+    assert fault == "ids: int64[batch, seq] has 32 seq in [1, 32], and the model counts 31 of them"
 
 
 def test_a_fixed_model_needs_no_copies() -> None:
