@@ -112,6 +112,37 @@ def voice_commands(out: Path) -> Row:
     return row
 
 
+def sentence_search(out: Path) -> Row:
+    """Latency of each bucket, by the sentences of the test pairs in turns."""
+    before, after = json.loads((out / "figures.json").read_text())
+    row = row_of(out / "search.edgebm", "sentence")
+    row["quality"] = [
+        {
+            "name": "Spearman x 100",
+            "before": before["spearman"],
+            "after": after["spearman"],
+            "unit": "",
+        }
+    ]
+    row["speed"] = [
+        {
+            "name": f"{tokens} tokens",
+            "before": time,
+            "after": after["p50_ms"][tokens],
+            "unit": "ms",
+        }
+        for tokens, time in before["p50_ms"].items()
+    ]
+    return row
+
+
+def text_classify(out: Path) -> Row:
+    """Accuracy of the test sentences, which chose nothing."""
+    before, after = json.loads((out / "figures.json").read_text())["accuracy"]
+    quality: list[Figure] = [{"name": "top-1", "before": before, "after": after, "unit": "%"}]
+    return row_of(out / "sentiment.edgebm", "sentence of 16 tokens", quality)
+
+
 def robot_node(out: Path) -> Row:
     """The bundle is that of `driving_signs`, whose row has its accuracy."""
     told = json.loads((out / "figures.json").read_text())

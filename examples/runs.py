@@ -6,12 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rows import SIGNS, Row, driving_signs, medical, robot_node, voice_commands
+from rows import (
+    SIGNS,
+    Row,
+    driving_signs,
+    medical,
+    robot_node,
+    sentence_search,
+    text_classify,
+    voice_commands,
+)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A program of the example's folder; "{out}" in its arguments is the folder of results.
+    """A program of the example's folder; "{out}" in its arguments is the folder of results,
+    "{weights}" that of an encoder to begin with.
 
     `makes`: the file in that folder which says that the step was done.
     """
@@ -122,6 +132,50 @@ EXAMPLES: Mapping[str, Example] = {
             ),
         ),
         voice_commands,
+    ),
+    "sentence_search": Example(
+        "search by meaning, a tokenizer and length buckets on the device",
+        "Transformer",
+        "search.edgebm",
+        (
+            Step("train.py", ("--from", "{weights}", "--out", "{out}"), "model"),
+            Step("compress.sh", ("{out}",), "search.edgebm"),
+            Step(
+                "figures.py",
+                (
+                    "{out}/fp32.edgebm",
+                    "{out}/search.edgebm",
+                    "--folder",
+                    "{out}",
+                    "--json",
+                    "{out}/figures.json",
+                ),
+                "figures.json",
+            ),
+        ),
+        sentence_search,
+    ),
+    "text_classify": Example(
+        "sentiment of sentences, with the same buckets",
+        "Transformer",
+        "sentiment.edgebm",
+        (
+            Step("train.py", ("--from", "{weights}", "--out", "{out}", "--bf16"), "model"),
+            Step("compress.sh", ("{out}",), "sentiment.edgebm"),
+            Step(
+                "../medical_ecg/figures.py",
+                (
+                    *(
+                        f"{{out}}/{name}"
+                        for name in ("fp32.edgebm", "sentiment.edgebm", "test.npz")
+                    ),
+                    "--json",
+                    "{out}/figures.json",
+                ),
+                "figures.json",
+            ),
+        ),
+        text_classify,
     ),
     "robot_node": Example(
         "camera, model and consumer as three processes over Zenoh",

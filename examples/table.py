@@ -44,7 +44,7 @@ def environment(data: Path, folder: Path) -> dict[str, str]:
     }
 
 
-def run(step: Step, folder: Path, out: Path, variables: dict[str, str]) -> None:
+def run(step: Step, folder: Path, places: dict[str, Path], variables: dict[str, str]) -> None:
     """Run a step of the example in `folder`.
 
     Raises:
@@ -52,21 +52,23 @@ def run(step: Step, folder: Path, out: Path, variables: dict[str, str]) -> None:
     """
     program = (folder / step.program).resolve()
     interpreter = "sh" if program.suffix == ".sh" else sys.executable
-    command = [interpreter, str(program), *(part.format(out=out) for part in step.arguments)]
+    command = [interpreter, str(program), *(part.format(**places) for part in step.arguments)]
     print("+", *command, flush=True)
     done = subprocess.run(command, env=variables, check=False)
+    out = places["out"]
     if done.returncode or not (out / step.makes).exists():
         what = f"ended with {done.returncode}" if done.returncode else f"left no {step.makes}"
         raise SystemExit(f"{program} {what}; what was done until then is kept in {out}")
 
 
-def figures_of(name: str, data: Path, out: Path) -> dict[str, Any]:
+def figures_of(name: str, data: Path, places: dict[str, Path]) -> dict[str, Any]:
     """Run what is missing of an example, and give its row with date and machine."""
+    out = places["out"]
     out.mkdir(parents=True, exist_ok=True)
     example, variables = EXAMPLES[name], environment(data, out.parent)
     for step in example.steps:
         if not (out / step.makes).exists():
-            run(step, HERE / name, out, variables)
+            run(step, HERE / name, places, variables)
     report = read_report(out / example.bundle)
     versions = {key: report["created_with"][key] for key in ("openvino", "onnxruntime")}
     return {
@@ -146,6 +148,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="folder of the data sets (or $EDGEBM_DATA)")
     parser.add_argument("--out", type=Path, help="folder for models, bundles and figures")
     parser.add_argument(
+        "--weights",
+        type=Path,
+        help="folder of the encoder that sentence_search and text_classify begin with",
+    )
+    parser.add_argument(
         "--again", action="store_true", help="keep what was trained, do the rest anew"
     )
     chosen = parser.parse_args()
@@ -158,6 +165,14 @@ def options() -> argparse.Namespace:
         parser.error("--out DIR is missing: where models and bundles are put")
     if chosen.out is not None and (chosen.data is None or not chosen.data.is_dir()):
         parser.error("--data PATH is missing: the folder of the data sets")
+    names = chosen.names or EXAMPLES
+    wanted = any("{weights}" in s.arguments for n in names for s in EXAMPLES[n].steps)
+    if (
+        chosen.out is not None
+        and wanted
+        and (chosen.weights is None or not chosen.weights.is_dir())
+    ):
+        parser.error("--weights FOLDER is missing: all-MiniLM-L6-v2, or another such encoder")
     return chosen
 
 
@@ -171,7 +186,8 @@ def main() -> None:
             for step in EXAMPLES[name].steps[1:] if chosen.again else ():
                 if not step.makes.startswith(".."):  # that is of another example
                     (out / step.makes).unlink(missing_ok=True)
-            figures[name] = figures_of(name, chosen.data.resolve(), out)
+            places = {"out": out, "weights": chosen.weights}
+            figures[name] = figures_of(name, chosen.data.resolve(), places)
             write(FIGURES, json.dumps(figures, indent=1) + "\n")
     write(README, drawn(README.read_text(encoding="utf-8"), figures))
 
