@@ -1,0 +1,1 @@
+PADDING, START, END, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
