@@ -19,8 +19,8 @@ class Sizes:
     heads: int = 8
     encoder_layers: int = 3
     decoder_layers: int = 2
-    encoder_inner: int = 1024
-    decoder_inner: int = 2048
+    encoder_inner: int = 512
+    decoder_inner: int = 1536
     window: int = 48
     dropout: float = 0.1
 

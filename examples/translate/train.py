@@ -19,7 +19,7 @@ from model import Sizes, Transformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-SEED, PEAK_RATE, SMOOTHING = 0, 1.5e-3, 0.1
+SEED, PEAK_RATE, SMOOTHING = 0, 2e-3, 0.1
 BATCH_TOKENS = 2000
 PAD, BEGIN, STOP = 0, 1, 2
 Rows = list[list[int]]
@@ -69,7 +69,7 @@ def fit(
     )
     steps = sum(1 for _ in batches(*train, np.random.default_rng(SEED)))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_RATE, total_steps=epochs * (steps + 2), pct_start=0.15
+        optimizer, PEAK_RATE, total_steps=epochs * (steps + 2), pct_start=0.1
     )
     for epoch in range(epochs):
         begin, total, count = time.perf_counter(), 0.0, 0
@@ -107,9 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("EDGEBM_DATA"))
     parser.add_argument("--out", type=Path, default=Path("translate"))
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--pairs", type=int)
-    parser.add_argument("--vocabulary", type=int, default=6000)
+    parser.add_argument("--vocabulary", type=int, default=4000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
