@@ -122,7 +122,9 @@ def export(net: Transformer, identity: tuple[int, int], folder: Path) -> None:
 def _write(
     module: nn.Module, inputs: dict[str, Any], outputs: list[str], axes: Any, path: Path
 ) -> None:
-    layers = {name: names(name, len(value)) for name, value in inputs.items() if isinstance(value, list)}
+    layers = {
+        name: names(name, len(value)) for name, value in inputs.items() if isinstance(value, list)
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about itself
         torch.onnx.export(
