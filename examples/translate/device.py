@@ -3,9 +3,9 @@
     python device.py translate --text "Ein Hund läuft durch den Schnee."
     python device.py translate --beam 4 --stats < german.txt
 
-`translate` is a folder with `encoder-int8.edgebm`, `decoder-int8.edgebm` and `tokenizer.json`. Each
-line of standard input gives a line of standard output; what had to be left out of one is told on
-standard error.
+`translate` is a folder with `encoder-int8.edgebm`, `decoder-int8.edgebm` and `tokenizer.json`.
+Each line of standard input gives a line of standard output; what had to be left out of one is
+told on standard error.
 """
 
 from __future__ import annotations
@@ -52,13 +52,18 @@ def sentences(chosen: argparse.Namespace) -> Iterator[str]:
         yield from chosen.text.splitlines() or [""]
         return
     for number, raw in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as cause:
-            raise TranslateError(
-                f"line {number} is not UTF-8 (byte {cause.start}): convert the text, with iconv "
-                "for instance"
-            ) from cause
+        yield decoded(raw, number).rstrip("\r\n")
+
+
+def decoded(raw: bytes, number: int) -> str:
+    """A line of the input as text."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as cause:
+        raise TranslateError(
+            f"line {number} is not UTF-8 (byte {cause.start}): convert the text, with iconv for "
+            "instance"
+        ) from cause
 
 
 def translate(translator: Translator, lines: Iterator[str]) -> None:

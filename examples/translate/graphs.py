@@ -27,7 +27,7 @@ def names(stem: str, layers: int) -> list[str]:
 class Source(nn.Module):
     """`input_ids` and `attention_mask` [1, tokens] to keys and values of the cross attention."""
 
-    def __init__(self, net: Transformer, identity: tuple[int, int]) -> None:
+    def __init__(self, net: Transformer, identity: list[int]) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("identity", torch.tensor(identity))
@@ -46,7 +46,7 @@ class Step(nn.Module):
     cache has room for a whole window and never grows, so that every step has the same shapes.
     """
 
-    def __init__(self, net: Transformer, identity: tuple[int, int]) -> None:
+    def __init__(self, net: Transformer, identity: list[int]) -> None:
         super().__init__()
         self.net = net
         self.register_buffer("identity", torch.tensor(identity))
@@ -80,7 +80,7 @@ class Step(nn.Module):
         return (self.net.scores(x), *present, self.identity.clone())
 
 
-def export(net: Transformer, identity: tuple[int, int], folder: Path) -> None:
+def export(net: Transformer, identity: list[int], folder: Path) -> None:
     """Write `encoder.onnx` and `decoder.onnx`; `identity` is what both give as `model`."""
     net.eval()
     sizes, layers = net.sizes, net.sizes.decoder_layers

@@ -24,9 +24,10 @@ class Source:
     losses: tuple[str, ...]
 
 
-def digest(raw: bytes) -> int:
-    """The first 63 bits of the SHA-256, a number that an ONNX file can hold."""
-    return int.from_bytes(hashlib.sha256(raw).digest()[:8], "big") >> 1
+def digest(raw: bytes) -> list[int]:
+    """62 bits of the SHA-256, as two numbers: OpenVINO computes int64 in 32 bits."""
+    words = hashlib.sha256(raw).digest()[:8]
+    return [int.from_bytes(words[k : k + 4], "big") >> 1 for k in (0, 4)]
 
 
 class Text:

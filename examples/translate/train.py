@@ -6,8 +6,8 @@
 `--data` (or EDGEBM_DATA) is the folder that holds `multi30k_en_de/`. Written are
 
 - `tokenizer.json`, which belongs beside the bundles on the device;
-- `encoder.onnx` and `decoder.onnx` (see `graphs.py`), and `weights.npz`, of which `--weights` makes
-  them again without training;
+- `encoder.onnx` and `decoder.onnx` (see `graphs.py`), and `weights.npz`, of which `--weights`
+  makes them again without training;
 - `encoder.npz`: `input_ids` and `attention_mask` int64 [300, 32], training sentences;
 - `decoder.npz`: what `samples.py` feeds, of 48 training sentences and 100 of the validation set.
 """
@@ -115,7 +115,7 @@ def write_samples(
     )
 
 
-def save_weights(net: Transformer, path: Path) -> int:
+def save_weights(net: Transformer, path: Path) -> list[int]:
     """Write them, and give their digest."""
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
     np.savez(path, **arrays)
@@ -167,7 +167,8 @@ def make(pairs: Pairs, others: Pairs, chosen: argparse.Namespace) -> None:
         fit(net, train, held, Course(chosen.epochs, chosen.bf16))
     net.eval()
     weights = save_weights(net, chosen.out / "weights.npz")
-    export(net, (weights, digest((chosen.out / "tokenizer.json").read_bytes())), chosen.out)
+    words = digest((chosen.out / "tokenizer.json").read_bytes())
+    export(net, [*weights, *words], chosen.out)
     write_samples(net, chosen.out, train, held)
     count = sum(value.numel() for value in net.parameters())
     print(f"{count:,} weights, {tokenizer.get_vocab_size()} subwords, {len(pairs)} pairs")

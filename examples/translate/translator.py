@@ -79,7 +79,7 @@ class Decoder:
         return scores
 
     def model(self) -> list[int]:
-        """The digests of weights and tokenizer that the decoder was made with."""
+        """The digests of the weights and of the tokenizer that the decoder was made with."""
         self._mask[:, 0] = 1
         return list(self._stream.step(self._feeds)["model"].tolist())
 
@@ -130,13 +130,13 @@ class Translator:
         return self._encoder.run(input_ids=filled, attention_mask=mask)
 
     def _check_models(self) -> None:
-        weights, tokenizer = self._read([END_ID])["model"].tolist()
-        if self._decoder.model() != [weights, tokenizer]:
+        model = self._read([END_ID])["model"].tolist()
+        if self._decoder.model() != model:
             raise TranslateError(
                 "encoder and decoder are of different models: take both from one run of "
                 "compress.sh"
             )
-        if self._text.digest != tokenizer:
+        if self._text.digest != model[2:]:
             raise TranslateError(
                 "tokenizer.json is not the one that the model was trained with: take it from the "
                 "folder that train.py wrote"
