@@ -81,21 +81,24 @@ class Step(nn.Module):
 
 
 def export(net: Transformer, identity: list[int], folder: Path) -> None:
-    """Write `encoder.onnx` and `decoder.onnx`; `identity` is what both give as `model`."""
+    """Write `encoder.onnx` and `decoder.onnx`; `identity` is what both give as `model`.
+
+    No two example inputs are one tensor: torch would take two inputs for one.
+    """
     net.eval()
     sizes, layers = net.sizes, net.sizes.decoder_layers
     ids = torch.ones(1, 9, dtype=torch.int64)
     tokens = {1: torch.export.Dim("tokens")}
     _write(
         Source(net, identity),
-        {"input_ids": ids, "attention_mask": ids},
+        {"input_ids": ids, "attention_mask": ids.clone()},
         [*names("cross", layers), "model"],
         {"input_ids": tokens, "attention_mask": tokens},
         folder / "encoder.onnx",
     )
     rows = 3  # any number but 1, which torch would take for fixed
     read = torch.zeros(1, sizes.heads, sizes.window, sizes.width // sizes.heads)
-    held, batch = read.expand(rows, -1, -1, -1), {0: torch.export.Dim("batch")}
+    held, batch = read.repeat(rows, 1, 1, 1), {0: torch.export.Dim("batch")}
     _write(
         Step(net, identity),
         {
@@ -103,8 +106,8 @@ def export(net: Transformer, identity: list[int], folder: Path) -> None:
             "position": torch.zeros(1, dtype=torch.int64),
             "parents": torch.zeros(rows, dtype=torch.int64),
             "encoder_attention_mask": torch.ones(1, sizes.window, dtype=torch.int64),
-            "cross": [(read, read)] * layers,
-            "past": [(held, held)] * layers,
+            "cross": [(read.clone(), read.clone()) for _ in range(layers)],
+            "past": [(held.clone(), held.clone()) for _ in range(layers)],
         },
         ["logits", *names("present", layers), "model"],
         {

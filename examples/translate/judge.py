@@ -63,7 +63,7 @@ class Contender:
 def contenders(chosen: argparse.Namespace, stack: ExitStack) -> list[Contender]:
     """Every pair of bundles, opened once, greedy and with a beam."""
     text = Text(chosen.folder / "tokenizer.json")
-    kinds: list[tuple[str, str, str | None]] = [(p, p, None) for p in ("fp32", "int8")]
+    kinds: list[tuple[str, str, str]] = [(name, name, "auto") for name in chosen.bundles]
     if chosen.runtimes:
         kinds = [
             (f"{runtime} {precision}", "all", f"host/{runtime}/{precision}/t1")
@@ -74,7 +74,7 @@ def contenders(chosen: argparse.Namespace, stack: ExitStack) -> list[Contender]:
     for label, suffix, target in kinds:
         encoder, decoder = (
             stack.enter_context(
-                edgebm.load(chosen.folder / f"{part}-{suffix}.edgebm", target or "auto", threads=1)
+                edgebm.load(chosen.folder / f"{part}-{suffix}.edgebm", target, threads=1)
             )
             for part in ("encoder", "decoder")
         )
@@ -119,6 +119,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="what train.py and compress.sh wrote")
     parser.add_argument("--data", type=Path, default=os.environ.get("EDGEBM_DATA"))
+    parser.add_argument("--bundles", nargs="+", default=["fp32", "int8"], metavar="NAME")
     parser.add_argument("--runtimes", nargs="+", help="openvino, onnxruntime: needs COMPARE=1")
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4], metavar="N")
     parser.add_argument("--limit", type=int, help="so many sentences only")

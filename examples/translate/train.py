@@ -159,7 +159,7 @@ def make(pairs: Pairs, others: Pairs, chosen: argparse.Namespace) -> None:
     """All files, from pairs to train on and pairs to look at."""
     tokenizer = train_tokenizer(pairs, chosen.vocabulary)
     tokenizer.save(str(chosen.out / "tokenizer.json"))
-    net = Transformer(_sizes(tokenizer, chosen.width))
+    net = Transformer(sizes_of(tokenizer, chosen.width))
     train, held = (encoded(tokenizer, some, net.sizes.window) for some in (pairs, others))
     if chosen.weights:
         load_weights(net, chosen.weights)
@@ -174,7 +174,8 @@ def make(pairs: Pairs, others: Pairs, chosen: argparse.Namespace) -> None:
     print(f"{count:,} weights, {tokenizer.get_vocab_size()} subwords, {len(pairs)} pairs")
 
 
-def _sizes(tokenizer: Tokenizer, width: int) -> Sizes:
+def sizes_of(tokenizer: Tokenizer, width: int) -> Sizes:
+    """The sizes of the network that go with a width."""
     return Sizes(
         tokenizer.get_vocab_size(), width, encoder_inner=2 * width, decoder_inner=6 * width
     )
