@@ -10,12 +10,12 @@ shift
 export TRANSLATE="$folder"
 
 encoder() {
-    python -m edgebm compress "$folder/encoder.onnx" --threads 1 --force --data "$folder/encoder.npz" \
+    edgebm compress "$folder/encoder.onnx" --threads 1 --force --data "$folder/encoder.npz" \
         --shapes input_ids:1x16,1x32,1x48 --measurements "$folder/encoder.measured" "$@"
 }
 
 decoder() { # for one hypothesis, and for a beam of four
-    python -m edgebm compress "$folder/decoder.onnx" --threads 1 --force --data "$here/samples.py:calibration" \
+    edgebm compress "$folder/decoder.onnx" --threads 1 --force --data "$here/samples.py:calibration" \
         --eval "$here/samples.py:next_token" --max-drop 0.5 --shapes input_ids:1x1,4x1 \
         --measurements "$folder/decoder.measured" "$@"
 }

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from text import PADDING_ID
 
 Feeds = dict[str, NDArray[Any]]
 CALIBRATION = 48  # of the sentences; the others judge
+_PADDING_ID = 0  # as in text.py, which is not found where edgebm loads this file
 
 
 def sequences(part: slice) -> Iterator[tuple[Feeds, NDArray[np.int64]]]:
@@ -24,7 +24,7 @@ def sequences(part: slice) -> Iterator[tuple[Feeds, NDArray[np.int64]]]:
     with np.load(Path(os.environ["TRANSLATE"]) / "decoder.npz") as file:
         rows = {name: file[name][part] for name in file.files}
     for k, tokens in enumerate(rows.pop("tokens")):
-        written = tokens[tokens != PADDING_ID]
+        written = tokens[tokens != _PADDING_ID]
         steps = len(written) - 1
         feeds = {
             name: np.broadcast_to(array[k], (steps, 1, *array.shape[1:]))

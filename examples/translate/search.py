@@ -55,12 +55,14 @@ def greedy(step: Step, limit: int, alpha: float = LENGTH_PENALTY) -> Found:
     return Found(ids, total, total / penalty(len(ids), alpha), ended=False)
 
 
-def best(totals: F32, count: int) -> list[tuple[int, int]]:
-    """(row, token) of the `count` largest, the largest first; `totals` is used up."""
-    flat, found = totals.reshape(-1), []
+def best(totals: F32, count: int) -> list[tuple[int, int, float]]:
+    """(row, token, total) of the `count` largest that are finite, the largest first."""
+    flat, found = totals.reshape(-1).copy(), []
     for _ in range(count):  # a few passes are faster than a partial sort
         at = int(flat.argmax())
-        found.append(divmod(at, totals.shape[1]))
+        if flat[at] == -np.inf:
+            break
+        found.append((*divmod(at, totals.shape[1]), float(flat[at])))
         flat[at] = -np.inf
     return found
 
@@ -73,32 +75,28 @@ def beam(step: Step, limit: int, rows: int, alpha: float = LENGTH_PENALTY) -> Fo
     a better score than the best that has ended, however long it becomes.
     """
     tokens, parents = np.full(rows, START_ID), np.arange(rows)
-    totals = np.full(rows, -np.inf, np.float32)
+    totals = np.full((rows, 1), -np.inf, np.float32)
     totals[0] = 0.0
     written: list[list[int]] = [[] for _ in range(rows)]
     ended: list[Found] = []
     for position in range(limit):
-        after = log_softmax(step(tokens, position, parents)) + totals[:, None]
-        chosen = [(row, token, after[row, token]) for row, token in _copy_best(after, rows, ended)]
+        after = log_softmax(step(tokens, position, parents)) + totals
+        chosen = best(after, rows - len(ended))
+        for row, token, total in chosen:
+            if token == END_ID:
+                score = total / penalty(len(written[row]) + 1, alpha)
+                ended.append(Found(written[row], total, score, ended=True))
         live = [each for each in chosen if each[1] != END_ID]
-        for row, _, total in (each for each in chosen if each[1] == END_ID):
-            score = float(total) / penalty(len(written[row]) + 1, alpha)
-            ended.append(Found(written[row], float(total), score, ended=True))
         written = [[*written[row], token] for row, token, _ in live]
-        if not live or _settled(ended, float(live[0][2]) / penalty(limit + 1, alpha)):
+        if not live or _settled(ended, live[0][2] / penalty(limit, alpha)):
             break
         tokens[:], parents[:], totals[:] = END_ID, 0, -np.inf
         for place, (row, token, total) in enumerate(live):
             tokens[place], parents[place], totals[place] = token, row, total
-    if not ended:
-        for ids, total in zip(written, totals, strict=False):
-            score = float(total) / penalty(len(ids), alpha)
-            ended.append(Found(ids, float(total), score, ended=False))
+    # The window is full before any has ended.
+    cut = [] if ended else zip(written, live, strict=True)
+    ended += [Found(ids, t, t / penalty(len(ids), alpha), ended=False) for ids, (_, _, t) in cut]
     return max(ended, key=lambda each: each.score)
-
-
-def _copy_best(after: F32, rows: int, ended: list[Found]) -> list[tuple[int, int]]:
-    return best(after.copy(), rows - len(ended))
 
 
 def _settled(ended: list[Found], bound: float) -> bool:
