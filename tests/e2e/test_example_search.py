@@ -166,6 +166,17 @@ def test_a_bundle_that_reads_no_texts_is_refused(bundle: Path, tmp_path: Path) -
     assert "takes x: float32[1, 8]" in told
 
 
+def test_texts_to_time_are_read_from_lines_and_records(example: Any, tmp_path: Path) -> None:
+    latency, plain, records = example("latency"), tmp_path / "a.txt", tmp_path / "a.jsonl"
+    plain.write_text("one\n\ntwo\n")
+    records.write_text('{"text": "one", "text_pair": "two"}\n{"text": "three"}\n')
+    assert latency.texts_of(plain) == ["one", "two"]
+    assert latency.texts_of(records) == ["one", "two", "three"]
+    records.write_text('{"text": "one"}\n{"label": 1}\n')
+    with pytest.raises(DataError, match="line 2 is no JSON object with a text"):
+        latency.texts_of(records)
+
+
 def test_a_folder_that_is_no_encoder_is_refused(example: Any, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra huggingface")
     base = example("base")

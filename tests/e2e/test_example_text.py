@@ -123,3 +123,7 @@ def test_from_reviews_to_verdicts(tmp_path: Path) -> None:
     assert int(count) == 200
     assert abs(counted - int(right)) <= 2
     assert "0 lost, 0 won, McNemar p = 1 |" in table
+    latency = EXAMPLES / "sentence_search" / "latency.py"
+    timed = python(folder, latency, bundle, bundle, folder / "test.jsonl")
+    assert timed.splitlines()[0] == "| | int8.edgebm | int8.edgebm |"
+    assert "| p50 of a text, 32 tokens | " in timed
