@@ -143,6 +143,33 @@ def text_classify(out: Path) -> Row:
     return row_of(out / "sentiment.edgebm", "sentence of 16 tokens", quality)
 
 
+def translate(out: Path) -> Row:
+    """BLEU and speed of both precisions on each runtime; the sizes are those of both parts."""
+    rows = {
+        (each["bundles"], each["beam"]): each
+        for each in json.loads((out / "figures.json").read_text())["rows"]
+    }
+
+    def both(name: str, runtime: str, beam: int, key: str, unit: str) -> Figure:
+        before, after = (rows[f"{runtime} {kind}", beam][key] for kind in ("f32", "int8"))
+        return {"name": name, "before": before, "after": after, "unit": unit}
+
+    parts = [row_of(out / f"{part}-int8.edgebm", "step") for part in ("decoder", "encoder")]
+    row = parts[0]
+    before, after = (sum(part["size_bytes"][k] for part in parts) for k in (0, 1))
+    chosen = read_report(out / "decoder-int8.edgebm")["after"]["runtime"]
+    row["quality"] = [
+        both(f"BLEU, {name}", chosen, beam, "bleu", "")
+        for name, beam in (("greedy", 1), ("beam of 4", 4))
+    ]
+    row["speed"] = [
+        both(f"greedy, {RUNTIMES[runtime]}", runtime, 1, "decoder_tokens_per_s", "tokens/s")
+        for runtime in ("openvino", "onnxruntime")
+    ]
+    row["size_bytes"] = (before, after)
+    return row
+
+
 def robot_node(out: Path) -> Row:
     """The bundle is that of `driving_signs`, whose row has its accuracy."""
     told = json.loads((out / "figures.json").read_text())

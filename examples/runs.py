@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rows import (
@@ -14,6 +14,7 @@ from rows import (
     robot_node,
     sentence_search,
     text_classify,
+    translate,
     voice_commands,
 )
 
@@ -23,12 +24,14 @@ class Step:
     """A program of the example's folder; "{out}" in its arguments is the folder of results,
     "{weights}" that of an encoder to begin with.
 
-    `makes`: the file in that folder which says that the step was done.
+    `makes`: the file in that folder which says that the step was done. `variables`: of its
+    environment.
     """
 
     program: str
     arguments: tuple[str, ...]
     makes: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,21 @@ EXAMPLES: Mapping[str, Example] = {
             ),
         ),
         text_classify,
+    ),
+    "translate": Example(
+        "German to English, the cache as the state of a stream, greedy and beam search",
+        "Transformer",
+        "decoder-int8.edgebm",
+        (
+            Step("train.py", ("--out", "{out}", "--bf16"), "decoder.onnx"),
+            Step("compress.sh", ("{out}",), "decoder-all.edgebm", {"COMPARE": "1"}),
+            Step(
+                "judge.py",
+                ("{out}", "--runtimes", "openvino", "onnxruntime", "--json", "{out}/figures.json"),
+                "figures.json",
+            ),
+        ),
+        translate,
     ),
     "robot_node": Example(
         "camera, model and consumer as three processes over Zenoh",

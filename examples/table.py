@@ -54,7 +54,7 @@ def run(step: Step, folder: Path, places: dict[str, Path], variables: dict[str, 
     interpreter = "sh" if program.suffix == ".sh" else sys.executable
     command = [interpreter, str(program), *(part.format(**places) for part in step.arguments)]
     print("+", *command, flush=True)
-    done = subprocess.run(command, env=variables, check=False)
+    done = subprocess.run(command, env=variables | step.variables, check=False)
     out = places["out"]
     if done.returncode or not (out / step.makes).exists():
         what = f"ended with {done.returncode}" if done.returncode else f"left no {step.makes}"
