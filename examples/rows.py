@@ -124,23 +124,32 @@ def sentence_search(out: Path) -> Row:
             "unit": "",
         }
     ]
-    row["speed"] = [
-        {
-            "name": f"{tokens} tokens",
-            "before": time,
-            "after": after["p50_ms"][tokens],
-            "unit": "ms",
-        }
-        for tokens, time in before["p50_ms"].items()
-    ]
+    row["speed"] = buckets(before["p50_ms"], after["p50_ms"])
+    row["runs"] = (opened_as(before["runs_on"]), opened_as(after["runs_on"]))
     return row
+
+
+def opened_as(runs_on: str) -> str:
+    """`onnxruntime f32, 1 thread` as `side` says it."""
+    runtime, _, precision = runs_on.partition(",")[0].partition(" ")
+    return f"{RUNTIMES.get(runtime, runtime)} {precision}"
+
+
+def buckets(before: Mapping[str, float], after: Mapping[str, float]) -> list[Figure]:
+    """Latency of a text in each bucket."""
+    return [
+        {"name": f"{tokens} tokens", "before": time, "after": after[tokens], "unit": "ms"}
+        for tokens, time in before.items()
+    ]
 
 
 def text_classify(out: Path) -> Row:
     """Accuracy of the test sentences, which chose nothing."""
     before, after = json.loads((out / "figures.json").read_text())["accuracy"]
     quality: list[Figure] = [{"name": "top-1", "before": before, "after": after, "unit": "%"}]
-    return row_of(out / "sentiment.edgebm", "sentence of 16 tokens", quality)
+    row = row_of(out / "sentiment.edgebm", "sentence", quality)
+    row["speed"] = buckets(*json.loads((out / "latency.json").read_text()))
+    return row
 
 
 def translate(out: Path) -> Row:

@@ -177,6 +177,18 @@ EXAMPLES: Mapping[str, Example] = {
                 ),
                 "figures.json",
             ),
+            Step(
+                "../sentence_search/latency.py",
+                (
+                    *(
+                        f"{{out}}/{name}"
+                        for name in ("fp32.edgebm", "sentiment.edgebm", "test.jsonl")
+                    ),
+                    "--json",
+                    "{out}/latency.json",
+                ),
+                "latency.json",
+            ),
         ),
         text_classify,
     ),

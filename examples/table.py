@@ -81,7 +81,7 @@ def figures_of(name: str, data: Path, places: dict[str, Path]) -> dict[str, Any]
 
 def number(value: float) -> str:
     """Three or four digits that mean something."""
-    digits = 2 if value >= 10 else 3 if value >= 0.1 else 4
+    digits = 0 if value >= 100 else 2 if value >= 10 else 3 if value >= 0.1 else 4
     return f"{value:.{digits}f}" if value != int(value) else f"{value:.0f}"
 
 

@@ -1,8 +1,9 @@
 """Pages of the site that lie elsewhere in the repository, and links that leave `docs/`.
 
 `examples/README.md` and every `examples/*/README.md` become pages of the section "Examples", whose
-entry in `nav` is empty. Links are written as they work in the repository; here they are turned to the pages that
-the site has. A link to a file that is no page (a program, a folder) stays as its text.
+entry in `nav` is empty. Links are written as they work in the repository; here they are turned
+to the pages that the site has. A link to a file that is no page (a program, a folder) stays as
+its text.
 """
 
 from __future__ import annotations

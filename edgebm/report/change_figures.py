@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from edgebm.report.blame import shortened
 from edgebm.report.classes import ClassRow
-from edgebm.report.rows import Report, floor_value, metric_text
+from edgebm.report.rows import Report, floor_value, metric_label, metric_text
 from edgebm.report.svg import FAINT, GRID, INK, row_legend, style, to_svg
 
 MAX_CLASSES = 30
@@ -58,7 +58,7 @@ def _repair_axes(ax: Axes, report: Report, points: Sequence[tuple[int, float]]) 
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("layers lifted to float")
     unit = f", {metric['unit']}" if metric["unit"] else ""
-    ax.set_ylabel(f"{metric['name']}{unit}", parse_math=False)
+    ax.set_ylabel(f"{metric_label(metric)}{unit}", parse_math=False)
     marks = [
         Line2D([], [], marker="o", color=BETTER, label="kept"),
         Line2D(

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edgebm.report.labels import Point, label_points
-from edgebm.report.rows import Report, floor_value, is_float, runtime_name
+from edgebm.report.rows import Report, floor_value, is_float, metric_label, runtime_name
 from edgebm.report.svg import FAINT, GRID, INK, row_legend, style, to_svg
 
 RUNTIME_COLOURS = {
@@ -141,7 +141,7 @@ def metric_axis(ax: Axes, report: Report, known: Sequence[Mapping[str, Any]]) ->
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     better = "more" if metric["higher_is_better"] else "less"
     unit = f", {metric['unit']}" if metric["unit"] else ""
-    ax.set_ylabel(f"{metric['name']}{unit} ({better} is better)", parse_math=False)
+    ax.set_ylabel(f"{metric_label(metric)}{unit} ({better} is better)", parse_math=False)
     if floor is not None:
         ax.axhline(floor, color="#b42318", linestyle=(0, (4, 3)), linewidth=1.1)
         ax.annotate(

@@ -105,6 +105,11 @@ def chosen_layers(report: Report) -> Mapping[str, int]:
     return next(found, {})
 
 
+def metric_label(metric: Report) -> str:
+    """What a metric is called in tables and charts: of `judge.py:spearman`, the function alone."""
+    return str(metric["name"]).rpartition(":")[2]
+
+
 def _rows(before: Mapping[str, Any], after: Mapping[str, Any], metric: Report) -> list[Row]:
     rows = [_metric_row(before["metric"], after["metric"], metric)]
     for key, label in (("p50_ms", "latency, p50"), ("p99_ms", "latency, p99")):
@@ -125,15 +130,15 @@ def _metric_row(before: float | None, after: float | None, metric: Report) -> Ro
     if before is None or after is None:
         # Without labels the float model is the measure itself.
         reference = "the reference" if before is None and after is not None else texts[0]
-        return Row(str(metric["name"]), reference, texts[1], "")
+        return Row(metric_label(metric), reference, texts[1], "")
     change = after - before
     digits = 2 if unit else 4
     if not round(change, digits):
-        return Row(str(metric["name"]), *texts, "no change")
+        return Row(metric_label(metric), *texts, "no change")
     text = f"{change:+.{digits}f} {unit}".rstrip()
     higher = metric["higher_is_better"]
     better = None if higher is None else (change > 0) == bool(higher)
-    return Row(str(metric["name"]), *texts, text, better)
+    return Row(metric_label(metric), *texts, text, better)
 
 
 def _ratio(

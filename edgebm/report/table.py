@@ -16,6 +16,7 @@ from edgebm.report.rows import (
     Row,
     candidate_name,
     comparison_rows,
+    metric_label,
     metric_text,
     ms,
     per_target,
@@ -66,7 +67,7 @@ def _print_candidates(report: Report, console: Console) -> None:
     unit = str(report["metric"]["unit"])
     table = _table(
         Text(f"candidates for {report['target']}", style="bold"),
-        ("candidate", "p50", str(report["metric"]["name"]), "size", "", "why"),
+        ("candidate", "p50", metric_label(report["metric"]), "size", "", "why"),
     )
     slowest = float("inf")
     for candidate in sorted(report["candidates"], key=lambda c: c["p50_ms"] or slowest):
@@ -109,7 +110,7 @@ def print_cuts(report: Report, console: Console) -> None:
         if not rows:
             continue
         title = Text(f"cut for {each['target']}", style="bold")
-        columns = ("amount", "parameters", "in float", "chosen", str(each["metric"]["name"]), "")
+        columns = ("amount", "parameters", "in float", "chosen", metric_label(each["metric"]), "")
         table = _table(title, columns)
         for row in rows:
             result = Text(row.result, style="bold green" if row.taken else "default")

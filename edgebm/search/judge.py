@@ -204,7 +204,8 @@ def _allowed(
     also = f"; {demand.floor}" if demand.no_loss else ""
     if max_drop is not None:
         unit = f" {judge.unit}" if judge.unit else ""
-        return max_drop, f"{judge.name} may get worse by {max_drop:g}{unit}{also}"
+        name = judge.name.rpartition(":")[2]  # of a program, the function alone
+        return max_drop, f"{name} may get worse by {max_drop:g}{unit}{also}"
     if judge.unit == "points":
         allowed = demand.drop_points
         return allowed, f"{judge.name} may drop by {allowed:g} points{also}"

@@ -98,12 +98,16 @@ def main() -> int:
     parser.add_argument("bundles", nargs="+", type=Path, help="the first is what it was before")
     parser.add_argument("texts", type=Path, help=".txt or .jsonl")
     parser.add_argument("--tokenizer", type=Path, help="default: tokenizer.json by the first")
+    parser.add_argument("--json", type=Path, help="also write the medians here")
     options = parser.parse_args()
     tokenizer = options.tokenizer or options.bundles[0].with_name("tokenizer.json")
     texts = texts_of(options.texts)
     with opened(options.bundles, tokenizer) as models:
         in_turns(models, texts)
         print(table(options.bundles, models, {}))
+        if options.json:
+            rows = [p50_ms(model) for model in models]
+            options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -207,3 +207,11 @@ def test_of_many_layers_the_worst_are_drawn(report: dict[str, Any]) -> None:
     assert f"The {MAX_LAYERS} worst of {MAX_LAYERS + 20} layers" in " ".join(
         render_html(report).split()
     )
+
+
+def test_a_metric_of_ones_own_is_called_after_its_function(report: dict[str, Any]) -> None:
+    report["metric"]["name"] = "a/long/path/to/judge.py:spearman_dev"
+    page = render_html(report)
+    assert "spearman_dev" in page
+    assert "judge.py" not in page
+    assert any(text.startswith("spearman_dev") for text in svg_texts(candidates_svg(report)))
