@@ -33,9 +33,8 @@ class Row(TypedDict):
     runs: tuple[str, str]
 
 
-def side(report: Mapping[str, Any], which: str) -> str:
-    """Such as "OpenVINO int8": what runs before or after."""
-    run = report[which]
+def runs_on(run: Mapping[str, Any]) -> str:
+    """Such as "OpenVINO int8"."""
     return f"{RUNTIMES.get(run['runtime'], run['runtime'])} {run['precision']}"
 
 
@@ -60,7 +59,7 @@ def row_of(bundle: Path, what: str, quality: list[Figure] | None = None) -> Row:
         "quality": [own] if quality is None else quality,
         "speed": [speed],
         "size_bytes": (before["size_bytes"], after["size_bytes"]),
-        "runs": (side(report, "before"), side(report, "after")),
+        "runs": (runs_on(before), runs_on(after)),
     }
 
 
@@ -125,14 +124,8 @@ def sentence_search(out: Path) -> Row:
         }
     ]
     row["speed"] = buckets(before["p50_ms"], after["p50_ms"])
-    row["runs"] = (opened_as(before["runs_on"]), opened_as(after["runs_on"]))
+    row["runs"] = (runs_on(before), runs_on(after))
     return row
-
-
-def opened_as(runs_on: str) -> str:
-    """`onnxruntime f32, 1 thread` as `side` says it."""
-    runtime, _, precision = runs_on.partition(",")[0].partition(" ")
-    return f"{RUNTIMES.get(runtime, runtime)} {precision}"
 
 
 def buckets(before: Mapping[str, float], after: Mapping[str, float]) -> list[Figure]:

@@ -33,6 +33,7 @@ def main() -> int:
         rows = [
             {
                 "bundle": path.name,
+                **{key: model.session.report()[key] for key in ("runtime", "precision")},
                 "spearman": score,
                 "p50_ms": p50_ms(model),
                 "size_bytes": path.stat().st_size,
