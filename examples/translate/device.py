@@ -37,8 +37,8 @@ def options() -> argparse.Namespace:
 
 
 def _rows(text: str) -> int:
-    if not 1 <= int(text) <= 16:
-        raise ValueError(text)
+    if not text.isdecimal() or not 1 <= int(text) <= 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 16")
     return int(text)
 
 
@@ -95,6 +95,11 @@ def run(chosen: argparse.Namespace) -> None:
     text = Text(chosen.folder / "tokenizer.json")
     names = (f"{part}-{chosen.precision}.edgebm" for part in ("encoder", "decoder"))
     read, write = (edgebm.load(chosen.folder / name, threads=chosen.threads) for name in names)
+    if not write.states:
+        raise TranslateError(
+            f"decoder-{chosen.precision}.edgebm keeps no states: it is another model; compress.sh "
+            "makes the two that are needed"
+        )
     with read, write, write.stream() as stream:
         translator = Translator(read, stream, text, chosen.beam)
         translate(translator, sentences(chosen))

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from corpus import read
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 from text import Text
 from translator import Translator
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from graphs import nothing, quantized, random_model, samples
+from graphs import nothing, parse, quantized, random_model, samples
 
 from edgebm.backends import onnxruntime as onnxruntime_backend
 from edgebm.backends import openvino as openvino_backend
@@ -120,3 +121,27 @@ def test_weights_are_stored_once_as_int8() -> None:
     bias = stored["b.q"].const_value
     assert bias is not None
     assert str(bias.dtype) == "INT32"
+
+
+@pytest.mark.parametrize(
+    ("table", "refused"),
+    [([2**31 - 1, -(2**31)], ""), ([7, 2**63 - 1], ""), ([7, 2**31], "2147483648")],
+)
+def test_openvino_gets_no_integers_that_it_would_change(table: list[int], refused: str) -> None:
+    text = """g (int64[n] x) => (int64[n] y) {
+      y = Gather(table, x)
+    }"""
+    made = parse(text, table=np.array(table))
+    if not refused:
+        assert openvino_backend.build(made)
+        return
+    with pytest.raises(BackendFailed, match=f"'table' holds {refused}, which it would change"):
+        openvino_backend.build(made)
+
+
+def test_a_bound_of_slice_may_be_any_large_number() -> None:
+    text = """g (float[n] x) => (float[m] y) {
+      y = Slice(x, begin, end)
+    }"""
+    made = parse(text, begin=np.array([1]), end=np.array([2**40]))
+    assert openvino_backend.build(made)
