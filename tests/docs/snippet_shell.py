@@ -187,6 +187,10 @@ def _check_program(words: Sequence[str], where: str, page: str) -> None:
     if ROOT / "examples" not in path.parents:
         return
     read, argv, modules = argparse.ArgumentParser.parse_args, sys.argv, set(sys.modules)
+    # What lies beside the program comes before modules of the tests with the same names.
+    beside = {each.stem for each in path.parent.glob("*.py")} & modules
+    aside = {name: sys.modules.pop(name) for name in beside}
+    modules -= beside
 
     def only_read(parser: argparse.ArgumentParser, *args: object, **keywords: object) -> None:
         read(parser, *args, **keywords)  # type: ignore[call-overload]
@@ -209,6 +213,7 @@ def _check_program(words: Sequence[str], where: str, page: str) -> None:
         for name in set(sys.modules) - modules:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(f"{ROOT}/examples"):
                 del sys.modules[name]
+        sys.modules.update(aside)
     raise AssertionError(f"{where}: the program does not read its arguments with argparse")
 
 
